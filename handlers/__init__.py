@@ -1,0 +1,1 @@
+"""What each operation does: one module per tag, one function per operationId."""
