@@ -1,0 +1,46 @@
+"""What happened, for whom, when and from where. Rows are only ever added, until retention purges them."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+
+import peewee
+
+from storage.database import Model, UtcDateTimeField
+from storage.user import Caller
+
+
+class AuditEvent(Model):
+    """One change, or one refused proof (NOT-03). Nothing in it is a secret, a code or a mail address."""
+
+    id = peewee.UUIDField(primary_key=True)
+    user_id = peewee.UUIDField()
+    type = peewee.TextField()
+    reason = peewee.TextField(null=True)
+    device_id = peewee.UUIDField(null=True)
+    operation = peewee.TextField()
+    request_id = peewee.TextField()
+    address = peewee.TextField()
+    at = UtcDateTimeField()
+
+    class Meta:
+        table_name = "audit_event"
+        indexes = ((("user_id", "at"), False),)
+
+
+def record(
+    caller: Caller, kind: str, now: datetime, *, device_id: uuid.UUID | None = None, reason: str | None = None
+) -> None:
+    """Add an event, in the transaction that is open."""
+    AuditEvent.insert(
+        id=uuid.uuid4(),
+        user_id=caller.id,
+        type=kind,
+        reason=reason,
+        device_id=device_id,
+        operation=caller.operation,
+        request_id=caller.request_id,
+        address=caller.address,
+        at=now,
+    ).execute()

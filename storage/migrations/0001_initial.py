@@ -1,0 +1,109 @@
+"""The first schema."""
+
+from typing import Any
+
+TABLES = """
+CREATE TABLE mfa_user (
+    id {uuid} NOT NULL PRIMARY KEY,
+    tenant TEXT NOT NULL,
+    sub TEXT NOT NULL,
+    handle {bytes} NOT NULL,
+    epoch BIGINT NOT NULL DEFAULT 0,
+    failures INTEGER NOT NULL DEFAULT 0,
+    locked_until {time},
+    created_at {time} NOT NULL,
+    UNIQUE (tenant, sub)
+);
+CREATE TABLE totp_secret (
+    user_id {uuid} NOT NULL PRIMARY KEY REFERENCES mfa_user (id) ON DELETE CASCADE,
+    device_id {uuid} NOT NULL,
+    sealed TEXT NOT NULL,
+    last_step BIGINT NOT NULL DEFAULT 0,
+    created_at {time} NOT NULL,
+    expires_at {time},
+    confirmed_at {time},
+    last_used_at {time}
+);
+CREATE TABLE email_factor (
+    user_id {uuid} NOT NULL PRIMARY KEY REFERENCES mfa_user (id) ON DELETE CASCADE,
+    device_id {uuid} NOT NULL,
+    address TEXT NOT NULL,
+    code_digest TEXT,
+    created_at {time} NOT NULL,
+    expires_at {time},
+    confirmed_at {time},
+    last_used_at {time}
+);
+CREATE TABLE backup_code_set (
+    user_id {uuid} NOT NULL PRIMARY KEY REFERENCES mfa_user (id) ON DELETE CASCADE,
+    salt {bytes} NOT NULL,
+    generated_at {time} NOT NULL
+);
+CREATE TABLE backup_code (
+    user_id {uuid} NOT NULL REFERENCES backup_code_set (user_id) ON DELETE CASCADE,
+    digest {bytes} NOT NULL,
+    used_at {time},
+    PRIMARY KEY (user_id, digest)
+);
+CREATE TABLE webauthn_credential (
+    device_id {uuid} NOT NULL PRIMARY KEY,
+    user_id {uuid} NOT NULL REFERENCES mfa_user (id) ON DELETE CASCADE,
+    credential_id {bytes} NOT NULL UNIQUE,
+    public_key {bytes} NOT NULL,
+    sign_count BIGINT NOT NULL,
+    aaguid {uuid} NOT NULL,
+    name TEXT NOT NULL,
+    transports TEXT NOT NULL,
+    uv_initialized {bool} NOT NULL,
+    backup_eligible {bool} NOT NULL,
+    backed_up {bool} NOT NULL,
+    created_at {time} NOT NULL,
+    last_used_at {time}
+);
+CREATE INDEX webauthn_credential_user_id ON webauthn_credential (user_id);
+CREATE TABLE webauthn_registration (
+    challenge_id {uuid} NOT NULL PRIMARY KEY,
+    user_id {uuid} NOT NULL REFERENCES mfa_user (id) ON DELETE CASCADE,
+    device_id {uuid} NOT NULL,
+    challenge {bytes} NOT NULL,
+    user_verification TEXT NOT NULL,
+    created_at {time} NOT NULL,
+    expires_at {time} NOT NULL
+);
+CREATE INDEX webauthn_registration_user_id ON webauthn_registration (user_id);
+CREATE TABLE mail_quota (
+    key {uuid} NOT NULL PRIMARY KEY,
+    sent_at TEXT NOT NULL
+);
+CREATE TABLE outbox_mail (
+    id {uuid} NOT NULL PRIMARY KEY,
+    user_id {uuid} NOT NULL,
+    sealed TEXT NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    created_at {time} NOT NULL,
+    next_attempt_at {time} NOT NULL,
+    expires_at {time} NOT NULL
+);
+CREATE INDEX outbox_mail_next_attempt_at ON outbox_mail (next_attempt_at);
+CREATE TABLE audit_event (
+    id {uuid} NOT NULL PRIMARY KEY,
+    user_id {uuid} NOT NULL,
+    type TEXT NOT NULL,
+    reason TEXT,
+    device_id {uuid},
+    operation TEXT NOT NULL,
+    request_id TEXT NOT NULL,
+    address TEXT NOT NULL,
+    at {time} NOT NULL
+);
+CREATE INDEX audit_event_user_id_at ON audit_event (user_id, at);
+"""
+
+# SQLite guesses numbers in columns whose type it does not know, so text is called text there.
+SQLITE = {"uuid": "TEXT", "bytes": "BLOB", "time": "TEXT", "bool": "INTEGER"}
+
+
+def up(migrator: Any, db: Any) -> None:
+    for statement in TABLES.format(**SQLITE).split(";\n"):
+        if statement.strip():
+            db.execute_sql(statement)
