@@ -86,3 +86,8 @@ def migrate() -> list[str]:
     """Bring the schema up to date; parallel callers wait for the first. Returns the names of the steps it took."""
     with connection(), atomic():
         return [str(name) for name in Runner(database.obj, str(MIGRATIONS)).up()]
+
+
+def close() -> None:
+    """Close every idle connection."""
+    database.close_all()

@@ -1,0 +1,70 @@
+"""Backup codes: made with the first method, and anew on request."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from factors import backup
+from factors.errors import NotEnabled, TotpRequired
+from handlers import notice, proof
+from handlers.settings import Settings
+from storage import audit
+from storage.backup import BackupCodeSet
+from storage.methods import Methods
+from storage.user import Caller, User
+
+
+def regenerate(caller: Caller, body: dict[str, Any], now: datetime, settings: Settings) -> dict[str, Any]:
+    """Make a new set of codes once a code of the authenticator app is shown; the old set is dead with that."""
+    methods = Methods.of(caller)
+    if not methods.enabled:
+        raise NotEnabled
+    if methods.totp is None:
+        raise TotpRequired
+    with proof.attempt(caller, now) as accepted:
+        spend = proof.by_totp(caller, body["code"], now, settings)
+        new = NewSet.make()
+        with accepted():
+            User.change_factors(caller)
+            spend()
+            new.keep(caller, now)
+            audit.record(caller, "backup_codes.regenerated", now)
+            notice.send(caller, "backup_codes.regenerated", now)
+    return {"backup_codes": new.codes, "generated_at": now}
+
+
+@dataclass(frozen=True, slots=True)
+class NewSet:
+    """Codes that nobody knows yet, with the digests that will be kept of them.
+
+    Making one takes ten slow hashes, so it is done before a transaction and kept within it.
+    """
+
+    codes: list[str]
+    salt: bytes
+    digests: list[bytes]
+
+    @classmethod
+    def make(cls) -> NewSet:
+        salt = secrets.token_bytes(backup.SALT_BYTES)
+        codes = backup.codes_of(secrets.token_bytes(backup.COUNT * backup.CODE_BYTES))
+        return cls(codes, salt, [backup.digest(code, salt) for code in codes])
+
+    @classmethod
+    def for_first_method(cls, caller: Caller) -> NewSet | None:
+        """A set if the user has none yet, since every user with a method has one."""
+        return None if BackupCodeSet.of(caller) else cls.make()
+
+    def keep(self, caller: Caller, now: datetime) -> None:
+        BackupCodeSet.replace_all(caller, self.salt, self.digests, now)
+
+
+def keep_first(caller: Caller, new: NewSet | None, now: datetime) -> dict[str, Any]:
+    """Keep the set that was made for a first method, and show it; nothing when another request was first."""
+    if new is None or BackupCodeSet.of(caller):
+        return {}
+    new.keep(caller, now)
+    return {"backup_codes": new.codes}

@@ -1,0 +1,84 @@
+"""The application: Connexion with the contract, our operations behind its routing and security."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from connexion import AsyncApp
+from connexion.exceptions import ProblemException
+from connexion.middleware import MiddlewarePosition
+from connexion.middleware.exceptions import ExceptionMiddleware
+from connexion.middleware.lifespan import LifespanMiddleware
+from connexion.middleware.routing import RoutingMiddleware
+from connexion.middleware.security import SecurityMiddleware
+from connexion.middleware.server_error import ServerErrorMiddleware
+from connexion.middleware.swagger_ui import SwaggerUIMiddleware
+from connexion.options import SwaggerUIOptions
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+
+from factors.errors import Refusal
+from server import logs, problems, tokens
+from server.courier import Courier
+from server.edge import Edge
+from server.operations import OperationsMiddleware
+from server.settings import Settings
+from server.validation import ContractBroken
+from storage import database, sealing
+
+HERE = Path(__file__).parent
+# A wheel carries the contract beside this file, a checkout at its top.
+CONTRACT = next(path for path in (HERE / "openapi.yaml", HERE.parent / "openapi.yaml") if path.exists())
+CORS_SECONDS = 600
+
+
+def create(settings: Settings | None = None) -> AsyncApp:
+    """Stand the application up from the environment (or from `settings`, in tests): what uvicorn calls in a worker."""
+    settings = settings or Settings()
+    logs.configure(settings)
+    database.connect(settings.database_url)
+    sealing.use(settings.secret_keys)
+    tokens.use(tokens.Verifier.from_settings(settings))
+
+    @asynccontextmanager
+    async def lifespan(_app: Any) -> AsyncIterator[None]:
+        courier = Courier.from_settings(settings)
+        courier.start()
+        try:
+            yield
+        finally:
+            courier.stop()
+            database.close()
+
+    app = AsyncApp(
+        __name__,
+        lifespan=lifespan,
+        middlewares=[
+            ServerErrorMiddleware,
+            ExceptionMiddleware,
+            SwaggerUIMiddleware,
+            RoutingMiddleware,
+            SecurityMiddleware,
+            partial(OperationsMiddleware, settings=settings),
+            LifespanMiddleware,
+        ],
+        swagger_ui_options=SwaggerUIOptions(swagger_ui_path="/docs"),
+    )
+    app.add_api(CONTRACT)
+    for error in (Refusal, ContractBroken, ProblemException, HTTPException, Exception):
+        app.add_error_handler(error, problems.answer)
+    app.add_middleware(Edge, position=MiddlewarePosition.BEFORE_EXCEPTION)
+    app.add_middleware(
+        CORSMiddleware,
+        position=MiddlewarePosition.BEFORE_EXCEPTION,
+        allow_origins=settings.origins,
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "MFA-Assertion"],
+        expose_headers=["Retry-After", "WWW-Authenticate", "X-Request-Id"],
+        max_age=CORS_SECONDS,
+    )
+    return app
