@@ -31,6 +31,7 @@ from storage.user import Caller
 
 JSON = "application/json"
 LARGEST_BODY = 64 * 1024
+LONGEST_NAME = 255
 ANSWER_HEADERS = [(b"content-type", JSON.encode()), *((k.lower().encode(), v.encode()) for k, v in NO_STORE.items())]
 Headers = dict[bytes, bytes]
 
@@ -98,17 +99,22 @@ class Operation:
     def _caller(self, scope: Scope) -> Caller:
         claims = scope["extensions"]["connexion_context"]["token_info"]
         email = mailbox(claims.get("email"))
-        account = email or claims.get("preferred_username") or claims["sub"]
         client = scope.get("client")
         return Caller.of(
             claims["sub"],
             claims.get(self.settings.jwt_tenant_claim, ""),
             email=email,
-            account=str(account).encode(errors="replace").decode(),
+            account=email or _shown(claims.get("preferred_username")) or _shown(claims["sub"]),
+            name=_shown(claims.get("name")),
             operation=self.id,
             request_id=scope["state"]["request_id"],
             address=client[0] if client else "",
         )
+
+
+def _shown(claim: Any) -> str:
+    """A claim that people read: bounded, and encodable whatever the token holds."""
+    return claim[:LONGEST_NAME].encode(errors="replace").decode() if isinstance(claim, str) else ""
 
 
 def _check_accept(headers: Headers) -> None:

@@ -78,6 +78,12 @@ class EmailFactor(Model):
             raise NotEnabled
         return row
 
+    @classmethod
+    def address_of(cls, caller: Caller) -> str | None:
+        """The confirmed mailbox, if there is one."""
+        row: Self | None = cls.get_or_none(cls.user == caller.id, cls.confirmed_at.is_null(False))
+        return row and str(row.address)
+
     def check(self, code: str) -> None:
         """Raises InvalidCode unless `code` is the one that was mailed for this enrolment."""
         if self.code_digest is None or not sealing.digest_matches(

@@ -36,6 +36,7 @@ class Caller:
     sub: str
     email: str | None = None
     account: str = ""
+    name: str = ""
     operation: str = ""
     request_id: str = ""
     address: str = ""
@@ -76,6 +77,10 @@ class User(Model):
             handle=secrets.token_bytes(HANDLE_BYTES),
             created_at=now,
         ).on_conflict_ignore().execute()
+
+    @classmethod
+    def handle_of(cls, caller: Caller) -> bytes:
+        return bytes(cls.get_by_id(caller.id).handle)
 
     @classmethod
     def count_attempt(cls, caller: Caller, now: datetime) -> datetime | None:

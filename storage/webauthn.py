@@ -69,10 +69,14 @@ class WebAuthnCredential(Model):
         return cls(user=caller.id, created_at=now, **record)
 
     @classmethod
-    def remove(cls, caller: Caller, device_id: UUID) -> None:
-        """Raises DeviceNotFound when the caller has no such key."""
-        if cls.delete().where(cls.user == caller.id, cls.device_id == device_id).execute() != 1:
+    def remove(cls, caller: Caller, device_id: UUID) -> str:
+        """The name of the key that is gone. Raises DeviceNotFound when the caller has no such key."""
+        removed = list(
+            cls.delete().where(cls.user == caller.id, cls.device_id == device_id).returning(cls.name).execute()
+        )
+        if not removed:
             raise DeviceNotFound
+        return str(removed[0].name)
 
 
 class WebAuthnRegistration(Model):
