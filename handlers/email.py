@@ -60,9 +60,7 @@ def disable(caller: Caller, body: dict[str, Any], now: datetime, settings: Setti
         code = body["code"]
         if proof.is_six_digits(code) != totp_is_on:
             raise InvalidCode(reason="wrong kind")
-        spend = (
-            proof.by_totp(caller, code, now, settings) if totp_is_on else proof.by_backup_code(caller, code, now)
-        )
+        spend = proof.by_totp(caller, code, now, settings) if totp_is_on else proof.by_backup_code(caller, code, now)
         with accepted():
             User.change_factors(caller)
             spend()

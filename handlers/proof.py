@@ -1,10 +1,10 @@
 """The one place where a code is judged: every operation that looks at one goes through here, and shares one budget.
 
-    with proof.attempt(caller, now) as accepted:      # counted and committed before the code is looked at
-        spend = proof.look(...)                       # slow work, outside any transaction
-        with accepted():                              # one transaction: the budget is whole again, the code is spent,
-            spend()                                   # and what it was shown for happens, or none of it
-            ...
+with proof.attempt(caller, now) as accepted:      # counted and committed before the code is looked at
+    spend = proof.look(...)                       # slow work, outside any transaction
+    with accepted():                              # one transaction: the budget is whole again, the code is spent,
+        spend()                                   # and what it was shown for happens, or none of it
+        ...
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from storage.backup import BackupCode, BackupCodeSet
 from storage.database import atomic
 from storage.totp import TotpSecret
 from storage.user import Caller, User
+
+SIX = 6
 
 Spend = Callable[[], None]
 Accepted = Callable[[], AbstractContextManager[None]]
@@ -79,5 +81,5 @@ def by_backup_code(caller: Caller, code: str, now: datetime) -> Spend:
 
 
 def is_six_digits(code: str) -> bool:
-    """Whether the contract means an authenticator's or a mailed code, and not a backup code."""
-    return len(code) == 6  # noqa: PLR2004 - the contract's pattern leaves six digits or sixteen letters.
+    """Whether this is an authenticator's or a mailed code; the contract leaves nothing else but a backup code."""
+    return len(code) == SIX

@@ -26,7 +26,6 @@ class AuditEvent(Model):
 
     class Meta:
         table_name = "audit_event"
-        indexes = ((("user_id", "at"), False),)
 
 
 def record(

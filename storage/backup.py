@@ -34,7 +34,9 @@ class BackupCodeSet(Model):
         """Keep a new set; the old one is dead in the same transaction (BCK-05)."""
         cls.forget(caller)
         cls.insert(user=caller.id, salt=salt, generated_at=now).execute()
-        BackupCode.insert_many([(caller.id, digest) for digest in digests], [BackupCode.user, BackupCode.digest]).execute()
+        BackupCode.insert_many(
+            [(caller.id, digest) for digest in digests], [BackupCode.user, BackupCode.digest]
+        ).execute()
 
     @classmethod
     def forget(cls, caller: Caller) -> None:
@@ -56,9 +58,7 @@ class BackupCode(Model):
     def spend(cls, caller: Caller, digest: bytes, now: datetime) -> None:
         """Use a code up. Raises InvalidCode when there is no such code, or it was used."""
         spent = (
-            cls.update(used_at=now)
-            .where(cls.user == caller.id, cls.digest == digest, cls.used_at.is_null())
-            .execute()
+            cls.update(used_at=now).where(cls.user == caller.id, cls.digest == digest, cls.used_at.is_null()).execute()
         )
         if spent != 1:
             raise InvalidCode(reason="wrong")

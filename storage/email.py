@@ -33,7 +33,7 @@ class EmailFactor(Model):
 
     @classmethod
     def begin(cls, caller: Caller, address: str, code: str, now: datetime) -> Self:
-        """Keep a pending mailbox; the code of an earlier one is dead (EML-03). Raises AlreadyEnabled, changing nothing."""
+        """Keep a pending mailbox; the code of an earlier one is dead (EML-03). Raises AlreadyEnabled."""
         device_id = uuid.uuid4()
         row = cls(
             user=caller.id,

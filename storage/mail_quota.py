@@ -10,7 +10,7 @@ from uuid import UUID
 import peewee
 
 from factors.errors import StorageUnavailable, TooManyEmails
-from storage.database import Model
+from storage.database import Model, UtcDateTimeField
 
 RESEND = timedelta(seconds=60)
 LIMITS = ((1, RESEND), (5, timedelta(hours=1)), (20, timedelta(days=1)))
@@ -23,6 +23,7 @@ class MailQuota(Model):
 
     key = peewee.UUIDField(primary_key=True)
     sent_at = peewee.TextField()
+    last_sent_at = UtcDateTimeField()
 
     class Meta:
         table_name = "mail_quota"
@@ -33,7 +34,7 @@ class MailQuota(Model):
 
         The times are exchanged only for those that were read, so sends at the same moment count too.
         """
-        cls.insert(key=key, sent_at="[]").on_conflict_ignore().execute()
+        cls.insert(key=key, sent_at="[]", last_sent_at=now).on_conflict_ignore().execute()
         for _ in range(TRIES):
             known = cls.get_by_id(key).sent_at
             times = [at for at in map(datetime.fromisoformat, json.loads(known)) if at > now - LONGEST]
@@ -42,7 +43,7 @@ class MailQuota(Model):
                 raise TooManyEmails(retry_after=math.ceil(wait.total_seconds()))
             times.append(now)
             written = json.dumps([at.isoformat() for at in times])
-            if cls.update(sent_at=written).where(cls.key == key, cls.sent_at == known).execute() == 1:
+            if cls.update(sent_at=written, last_sent_at=now).where(cls.key == key, cls.sent_at == known).execute() == 1:
                 return
         raise StorageUnavailable(reason="mail quota contended")
 

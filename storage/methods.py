@@ -12,6 +12,8 @@ from storage.totp import TotpSecret
 from storage.user import Caller, User
 from storage.webauthn import WebAuthnCredential, WebAuthnRegistration
 
+NO_CODES = Counts()
+
 
 @dataclass(frozen=True, slots=True)
 class Methods:
@@ -20,7 +22,7 @@ class Methods:
     totp: TotpSecret | None = None
     email: EmailFactor | None = None
     credentials: list[WebAuthnCredential] = field(default_factory=list)
-    backup_codes: Counts = Counts()
+    backup_codes: Counts = NO_CODES
 
     @property
     def enabled(self) -> bool:
@@ -29,16 +31,19 @@ class Methods:
 
     @classmethod
     def of(cls, caller: Caller) -> Methods:
-        remaining = (
-            BackupCode.select(peewee.fn.COUNT(BackupCode.digest))
-            .where(BackupCode.user == caller.id, BackupCode.used_at.is_null())
+        remaining = BackupCode.select(peewee.fn.COUNT(BackupCode.digest)).where(
+            BackupCode.user == caller.id, BackupCode.used_at.is_null()
         )
         total = BackupCode.select(peewee.fn.COUNT(BackupCode.digest)).where(BackupCode.user == caller.id)
         row = (
             User.select(User.id, TotpSecret, EmailFactor, BackupCodeSet, remaining.alias("left"), total.alias("made"))
-            .left_outer_join(TotpSecret, on=(TotpSecret.user == User.id) & TotpSecret.confirmed_at.is_null(False), attr="totp")
+            .left_outer_join(
+                TotpSecret, on=(TotpSecret.user == User.id) & TotpSecret.confirmed_at.is_null(False), attr="totp"
+            )
             .switch(User)
-            .left_outer_join(EmailFactor, on=(EmailFactor.user == User.id) & EmailFactor.confirmed_at.is_null(False), attr="email")
+            .left_outer_join(
+                EmailFactor, on=(EmailFactor.user == User.id) & EmailFactor.confirmed_at.is_null(False), attr="email"
+            )
             .switch(User)
             .left_outer_join(BackupCodeSet, on=BackupCodeSet.user == User.id, attr="code_set")
             .where(User.id == caller.id)
@@ -51,7 +56,7 @@ class Methods:
             getattr(row, "totp", None),
             getattr(row, "email", None),
             WebAuthnCredential.of(caller),
-            Counts(row.made, row.left, code_set.generated_at) if code_set else Counts(),
+            Counts(row.made, row.left, code_set.generated_at) if code_set else NO_CODES,
         )
 
 

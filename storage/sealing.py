@@ -81,7 +81,7 @@ _keyring: Keyring | None = None
 
 def use(keys: Mapping[str, bytes]) -> None:
     """Seal and open with these keys from now on: 32 bytes each by id, newest first."""
-    global _keyring  # noqa: PLW0603 - one process has one keyring, set once at start.
+    global _keyring
     _keyring = Keyring(keys)
 
 

@@ -65,7 +65,6 @@ class User(Model):
 
     class Meta:
         table_name = "mfa_user"
-        indexes = ((("tenant", "sub"), True),)
 
     @classmethod
     def ensure(cls, caller: Caller, now: datetime) -> None:

@@ -24,6 +24,7 @@ CREATE TABLE totp_secret (
     confirmed_at {time},
     last_used_at {time}
 );
+CREATE INDEX totp_secret_expires_at ON totp_secret (expires_at) WHERE expires_at IS NOT NULL;
 CREATE TABLE email_factor (
     user_id {uuid} NOT NULL PRIMARY KEY REFERENCES mfa_user (id) ON DELETE CASCADE,
     device_id {uuid} NOT NULL,
@@ -34,6 +35,7 @@ CREATE TABLE email_factor (
     confirmed_at {time},
     last_used_at {time}
 );
+CREATE INDEX email_factor_expires_at ON email_factor (expires_at) WHERE expires_at IS NOT NULL;
 CREATE TABLE backup_code_set (
     user_id {uuid} NOT NULL PRIMARY KEY REFERENCES mfa_user (id) ON DELETE CASCADE,
     salt {bytes} NOT NULL,
@@ -70,11 +72,14 @@ CREATE TABLE webauthn_registration (
     created_at {time} NOT NULL,
     expires_at {time} NOT NULL
 );
+CREATE INDEX webauthn_registration_expires_at ON webauthn_registration (expires_at);
 CREATE INDEX webauthn_registration_user_id ON webauthn_registration (user_id);
 CREATE TABLE mail_quota (
     key {uuid} NOT NULL PRIMARY KEY,
-    sent_at TEXT NOT NULL
+    sent_at TEXT NOT NULL,
+    last_sent_at {time} NOT NULL
 );
+CREATE INDEX mail_quota_last_sent_at ON mail_quota (last_sent_at);
 CREATE TABLE outbox_mail (
     id {uuid} NOT NULL PRIMARY KEY,
     user_id {uuid} NOT NULL,
@@ -84,6 +89,7 @@ CREATE TABLE outbox_mail (
     next_attempt_at {time} NOT NULL,
     expires_at {time} NOT NULL
 );
+CREATE INDEX outbox_mail_expires_at ON outbox_mail (expires_at);
 CREATE INDEX outbox_mail_next_attempt_at ON outbox_mail (next_attempt_at);
 CREATE TABLE audit_event (
     id {uuid} NOT NULL PRIMARY KEY,
