@@ -7,6 +7,7 @@ import time
 import uuid
 
 import structlog
+from connexion.middleware.abstract import ROUTING_CONTEXT
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 log = structlog.get_logger()
@@ -27,6 +28,8 @@ class Edge:
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
         request_id = given.decode() if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
+        # Routing works on a copy of the scope, but in this very dictionary.
+        extensions = scope.setdefault("extensions", {})
         started = time.perf_counter()
         status = 0
 
@@ -45,7 +48,7 @@ class Edge:
             try:
                 await self.app(scope, receive, send_marked)
             finally:
-                routing = scope.get("extensions", {}).get("connexion_routing", {})
+                routing = extensions.get(ROUTING_CONTEXT, {})
                 log.info(
                     "request",
                     method=scope["method"],
