@@ -83,6 +83,7 @@ CREATE INDEX mail_quota_last_sent_at ON mail_quota (last_sent_at);
 CREATE TABLE outbox_mail (
     id {uuid} NOT NULL PRIMARY KEY,
     user_id {uuid} NOT NULL,
+    template TEXT NOT NULL,
     sealed TEXT NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0,
     created_at {time} NOT NULL,
