@@ -3,8 +3,10 @@
 Refusal
 ├── Unauthenticated          401 no Bearer token
 ├── InvalidToken             401 a Bearer token that does not verify
+├── StepUpRequired           401 this needs a fresh proof of a factor, or a fresh login
 ├── InvalidCode              403 wrong, expired, replayed or foreign code
 ├── InvalidCredential        403 a WebAuthn response that fails any check
+├── InsufficientScope        403 a token without the scope that this takes
 ├── DeviceNotFound           404 unknown, or another user's
 ├── ChallengeNotFound        404 unknown, expired, used up, or another user's
 ├── NotFound                 404 no such path
@@ -63,6 +65,18 @@ class InvalidToken(Refusal):
     detail = "The access token is expired, malformed or not meant for this server. Obtain a new one."
 
 
+class StepUpRequired(Refusal):
+    """RFC 9470. `acr_values` are those that would do, best first; `max_age` is in seconds."""
+
+    code, title, status = "step_up_required", "Step-up required", 401
+    detail = "Verify a factor and send the assertion in the header MFA-Assertion; for a first factor, log in again."
+
+    def __init__(self, *, acr_values: tuple[str, ...] = (), max_age: int, reason: str | None = None) -> None:
+        super().__init__(reason=reason)
+        self.acr_values = acr_values
+        self.max_age = max_age
+
+
 class InvalidCode(Refusal):
     code, title, status = "invalid_code", "Invalid code", 403
     detail = "The code was not accepted. Enter a current code that has not been used before."
@@ -71,6 +85,15 @@ class InvalidCode(Refusal):
 class InvalidCredential(Refusal):
     code, title, status = "invalid_credential", "Invalid credential", 403
     detail = "The security key's answer was not accepted. Begin again."
+
+
+class InsufficientScope(Refusal):
+    code, title, status = "insufficient_scope", "Insufficient scope", 403
+    detail = "The access token lacks the scope that this takes. The header WWW-Authenticate names it."
+
+    def __init__(self, scope: str) -> None:
+        super().__init__()
+        self.scope = scope
 
 
 class DeviceNotFound(Refusal):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import struct
 import zlib
+from typing import Any
 
 import zxingcpp
 
@@ -19,11 +20,12 @@ GREYSCALE_8_BIT = bytes((8, 0, 0, 0, 0))
 def data_uri(text: str) -> str:
     """`data:image/png;base64,…` of the QR code of `text`, with its quiet zone."""
     symbol = zxingcpp.create_barcode(text, zxingcpp.BarcodeFormat.QRCode)
-    return "data:image/png;base64," + base64.b64encode(_png(memoryview(symbol.to_image(PIXELS_PER_MODULE)))).decode()
+    image: Any = symbol.to_image(PIXELS_PER_MODULE)  # A buffer of height x width bytes; its stubs do not say so.
+    return "data:image/png;base64," + base64.b64encode(_png(memoryview(image))).decode()
 
 
 def _png(image: memoryview) -> bytes:
-    height, width = image.shape
+    height, width = image.shape or ()
     pixels = image.tobytes()
     rows = b"".join(b"\x00" + pixels[at : at + width] for at in range(0, height * width, width))
     return (

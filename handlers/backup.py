@@ -3,36 +3,42 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from factors import backup
+from factors.assertion import SigningKey
 from factors.errors import NotEnabled, TotpRequired
-from handlers import notice, proof
+from handlers import notice, proof, step_up
 from handlers.settings import Settings
 from storage import audit
 from storage.backup import BackupCodeSet
+from storage.challenge import Challenge
 from storage.methods import Methods
-from storage.user import Caller, User
+from storage.user import Caller
 
 
-def regenerate(caller: Caller, body: dict[str, Any], now: datetime, settings: Settings) -> dict[str, Any]:
-    """Make a new set of codes once a code of the authenticator app is shown; the old set is dead with that."""
+def regenerate(
+    caller: Caller, body: dict[str, Any], now: datetime, settings: Settings, signing_keys: Sequence[SigningKey]
+) -> dict[str, Any]:
+    """Make a new set of codes once an authenticator's code is shown (without one, a mailed code); the old set is dead.
+
+    Never for a backup code, nor for an assertion by one: one that leaked would make ten.
+    """
     methods = Methods.of(caller)
     if not methods.enabled:
         raise NotEnabled
-    if methods.totp is None:
+    code = body["code"]
+    kinds = ("totp",) if methods.totp else ("email",)
+    if not methods.totp and not proof.is_assertion(code) and Challenge.mailed(caller, now) is None:
         raise TotpRequired
-    with proof.attempt(caller, now) as accepted:
-        spend = proof.by_totp(caller, body["code"], now, settings)
-        new = NewSet.make()
-        with accepted():
-            User.change_factors(caller)
-            spend()
-            new.keep(caller, now)
-            audit.record(caller, "backup_codes.regenerated", now)
-            notice.send(caller, "backup_codes.regenerated", now)
+    assertions_by = set(step_up.accepted_for("totp", methods)) - {"backup_code"}
+    with proof.shown(caller, code, kinds, assertions_by, now, settings, signing_keys, NewSet.make) as new:
+        new.keep(caller, now)
+        audit.record(caller, "backup_codes.regenerated", now)
+        notice.send(caller, "backup_codes.regenerated", now)
     return {"backup_codes": new.codes, "generated_at": now}
 
 

@@ -13,7 +13,7 @@ LIFETIME = timedelta(hours=24)
 
 def send(caller: Caller, event: str, now: datetime, **values: str | int) -> None:
     """Write a notice, in the transaction of what it reports: to the confirmed mailbox, else to the token's address."""
-    confirmed = EmailFactor.address_of(caller)
-    address = confirmed or caller.email
+    mailbox = EmailFactor.of(caller)
+    address = mailbox.address if mailbox else caller.email
     if address is not None:
         OutboxMail.put(caller, Mail("notice", address, {"event": event, "at": now, **values}), now, now + LIFETIME)

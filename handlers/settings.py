@@ -13,3 +13,9 @@ class Settings(Protocol):
     origins: Sequence[str]
     user_verification: Literal["required", "preferred", "discouraged"]
     totp_window: int
+    jwt_audience: str
+    jwt_tenant_claim: str
+    public_url: str
+    step_up: Literal["off", "required"]
+    enrol_max_age: int
+    assume_first_factor: bool

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from factors import qr, totp
-from handlers import notice, proof
+from factors.assertion import SigningKey
+from handlers import notice, proof, step_up
 from handlers.backup import NewSet, keep_first
 from handlers.settings import Settings
 from storage import audit
 from storage.database import atomic
-from storage.methods import forget_the_rest
+from storage.methods import Methods, forget_the_rest
 from storage.totp import TotpSecret
 from storage.user import Caller, User
 
 
-def enable(caller: Caller, now: datetime, settings: Settings) -> dict[str, Any]:
+def enable(
+    caller: Caller,
+    mfa_assertion: str | None,
+    now: datetime,
+    settings: Settings,
+    signing_keys: Sequence[SigningKey],
+) -> dict[str, Any]:
     """Make a secret and show it, once; nothing is on until a code of it is shown."""
+    step_up.require(caller, mfa_assertion, "totp", now, settings, signing_keys)
     secret = secrets.token_bytes(totp.SECRET_BYTES)
     with atomic():
         User.ensure(caller, now)
@@ -33,14 +42,22 @@ def enable(caller: Caller, now: datetime, settings: Settings) -> dict[str, Any]:
     }
 
 
-def confirm(caller: Caller, body: dict[str, Any], now: datetime, settings: Settings) -> dict[str, Any]:
+def confirm(
+    caller: Caller,
+    body: dict[str, Any],
+    mfa_assertion: str | None,
+    now: datetime,
+    settings: Settings,
+    signing_keys: Sequence[SigningKey],
+) -> dict[str, Any]:
     """Turn the pending authenticator on once a code of its secret is shown."""
+    permit = step_up.require(caller, mfa_assertion, "totp", now, settings, signing_keys)
     pending = TotpSecret.pending(caller, now)
     with proof.attempt(caller, now) as accepted:
         step = totp.matching_step(pending.secret(), body["code"], now, settings.totp_window)
         new = NewSet.for_first_method(caller)
         with accepted():
-            User.change_factors(caller)
+            permit.change_factors(caller, now)
             pending.activate(step, now)
             codes = keep_first(caller, new, now)
             audit.record(caller, "totp.enabled", now, device_id=pending.device_id)
@@ -48,21 +65,16 @@ def confirm(caller: Caller, body: dict[str, Any], now: datetime, settings: Setti
     return {"type": "totp", "enabled": True, "device_id": pending.device_id, **codes}
 
 
-def disable(caller: Caller, body: dict[str, Any], now: datetime, settings: Settings) -> dict[str, Any]:
-    """Destroy the secret once a code of it, or a backup code, is shown."""
+def disable(
+    caller: Caller, body: dict[str, Any], now: datetime, settings: Settings, signing_keys: Sequence[SigningKey]
+) -> dict[str, Any]:
+    """Destroy the secret once a code of it, a backup code or an assertion is shown."""
     device = TotpSecret.enabled(caller)
-    with proof.attempt(caller, now) as accepted:
-        code = body["code"]
-        spend = (
-            proof.by_totp(caller, code, now, settings)
-            if proof.is_six_digits(code)
-            else proof.by_backup_code(caller, code, now)
-        )
-        with accepted():
-            User.change_factors(caller)
-            spend()
-            device.remove()
-            mfa_enabled = forget_the_rest(caller)
-            audit.record(caller, "totp.disabled", now, device_id=device.device_id)
-            notice.send(caller, "totp.disabled", now)
+    kinds = ("totp", "backup_code")
+    assertions_by = step_up.accepted_for("totp", Methods.of(caller))
+    with proof.shown(caller, body["code"], kinds, assertions_by, now, settings, signing_keys):
+        device.remove()
+        mfa_enabled = forget_the_rest(caller)
+        audit.record(caller, "totp.disabled", now, device_id=device.device_id)
+        notice.send(caller, "totp.disabled", now)
     return {"type": "totp", "enabled": False, "mfa_enabled": mfa_enabled}

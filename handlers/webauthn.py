@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from factors.assertion import SigningKey
 from factors.authenticators import device_name
 from factors.errors import InvalidCredential
 from factors.webauthn import verify_registration
 from factors.webauthn_options import creation_options
-from handlers import notice
+from handlers import notice, step_up
 from handlers.backup import NewSet, keep_first
 from handlers.settings import Settings
 from storage import audit
@@ -23,8 +25,15 @@ from storage.webauthn import WebAuthnCredential, WebAuthnRegistration
 CHALLENGE_BYTES = 32
 
 
-def begin(caller: Caller, now: datetime, settings: Settings) -> dict[str, Any]:
+def begin(
+    caller: Caller,
+    mfa_assertion: str | None,
+    now: datetime,
+    settings: Settings,
+    signing_keys: Sequence[SigningKey],
+) -> dict[str, Any]:
     """Open a registration and say what the browser is to be asked for."""
+    step_up.require(caller, mfa_assertion, "webauthn", now, settings, signing_keys)
     challenge = secrets.token_bytes(CHALLENGE_BYTES)
     with atomic():
         User.ensure(caller, now)
@@ -50,8 +59,16 @@ def begin(caller: Caller, now: datetime, settings: Settings) -> dict[str, Any]:
     }
 
 
-def complete(caller: Caller, body: dict[str, Any], now: datetime, settings: Settings) -> dict[str, Any]:
+def complete(
+    caller: Caller,
+    body: dict[str, Any],
+    mfa_assertion: str | None,
+    now: datetime,
+    settings: Settings,
+    signing_keys: Sequence[SigningKey],
+) -> dict[str, Any]:
     """Register the key whose answer this is. The registration is used up first, whatever the answer is worth."""
+    permit = step_up.require(caller, mfa_assertion, "webauthn", now, settings, signing_keys)
     with atomic():
         opened = WebAuthnRegistration.take(caller, UUID(body["challenge_id"]), UUID(body["device_id"]), now)
     try:
@@ -62,10 +79,10 @@ def complete(caller: Caller, body: dict[str, Any], now: datetime, settings: Sett
             expected_origins=settings.origins,
             require_user_verification=opened.user_verification == "required",
         )
-        name = device_name(credential.aaguid, credential.transports)
+        name = device_name(credential.aaguid)
         new = NewSet.for_first_method(caller)
         with atomic():
-            User.change_factors(caller)
+            permit.change_factors(caller, now)
             WebAuthnCredential.add(
                 caller,
                 now,
@@ -90,11 +107,19 @@ def complete(caller: Caller, body: dict[str, Any], now: datetime, settings: Sett
     return {"type": "webauthn", "enabled": True, "device_id": opened.device_id, "name": name, **codes}
 
 
-def remove(caller: Caller, device_id: str, now: datetime) -> dict[str, Any]:
+def remove(
+    caller: Caller,
+    device_id: str,
+    mfa_assertion: str | None,
+    now: datetime,
+    settings: Settings,
+    signing_keys: Sequence[SigningKey],
+) -> dict[str, Any]:
     """Remove one of the caller's keys."""
+    permit = step_up.require(caller, mfa_assertion, "webauthn", now, settings, signing_keys)
     device = UUID(device_id)
     with atomic():
-        User.change_factors(caller)
+        permit.change_factors(caller, now)
         name = WebAuthnCredential.remove(caller, device)
         mfa_enabled = forget_the_rest(caller)
         audit.record(caller, "webauthn.disabled", now, device_id=device)

@@ -27,6 +27,7 @@ from server.courier import Courier
 from server.edge import Edge
 from server.operations import OperationsMiddleware
 from server.settings import Settings
+from server.signing import SigningKeys
 from server.validation import ContractBroken
 from storage import database, sealing
 
@@ -46,7 +47,7 @@ def create(settings: Settings | None = None) -> AsyncApp:
 
     @asynccontextmanager
     async def lifespan(_app: Any) -> AsyncIterator[None]:
-        courier = Courier.from_settings(settings)
+        courier = Courier(settings)
         courier.start()
         try:
             yield
@@ -63,7 +64,7 @@ def create(settings: Settings | None = None) -> AsyncApp:
             SwaggerUIMiddleware,
             RoutingMiddleware,
             SecurityMiddleware,
-            partial(OperationsMiddleware, settings=settings),
+            partial(OperationsMiddleware, settings=settings, signing_keys=SigningKeys(settings.signing_key_file)),
             LifespanMiddleware,
         ],
         swagger_ui_options=SwaggerUIOptions(swagger_ui_path="/docs"),

@@ -24,15 +24,15 @@ from werkzeug.http import parse_accept_header, parse_options_header
 from factors.email import mailbox
 from factors.errors import NotAcceptable, PayloadTooLarge, UnsupportedMediaType
 from server import validation
-from server.problems import NO_STORE
 from server.settings import Settings
+from server.signing import SigningKeys
 from storage.database import connection
 from storage.user import Caller
 
 JSON = "application/json"
 LARGEST_BODY = 64 * 1024
 LONGEST_NAME = 255
-ANSWER_HEADERS = [(b"content-type", JSON.encode()), *((k.lower().encode(), v.encode()) for k, v in NO_STORE.items())]
+LATEST_TIME = 253_402_300_799  # The end of the year 9999.
 Headers = dict[bytes, bytes]
 
 
@@ -43,54 +43,58 @@ class AnswerBreaksContract(Exception):
 class Operation:
     """One operation of the contract: an ASGI app that ends the request."""
 
-    def __init__(self, operation: AbstractOperation, settings: Settings) -> None:
+    def __init__(self, operation: AbstractOperation, settings: Settings, signing_keys: SigningKeys) -> None:
         self.id: str = operation.operation_id
         self.handler: Callable[..., Any] = operation.function
-        self.wants = frozenset(inspect.signature(self.handler).parameters)
         self.settings = settings
-        body = operation.request_body.get("content", {}).get(JSON)
-        self.body = validation.compiled(body["schema"]) if body else None
-        self.parameters = {
-            parameter["name"]: validation.compiled(parameter["schema"])
-            for parameter in operation.parameters
-            if parameter["in"] == "path"
+        supplies: dict[str, Callable[[Scope], Any]] = {
+            "caller": self._caller,
+            "now": lambda _scope: datetime.now(UTC),
+            "settings": lambda _scope: settings,
+            "signing_keys": lambda _scope: signing_keys(),
         }
-        answer = operation.responses["200"]["content"][JSON]
-        self.answer = validation.compiled(answer["schema"]) if settings.validate_responses else None
+        wanted = inspect.signature(self.handler).parameters
+        self.supplies = {name: supply for name, supply in supplies.items() if name in wanted}
+        self.parameters = [
+            (place["in"], place["name"], validation.compiled(place["schema"])) for place in operation.parameters
+        ]
+        contents = operation.request_body.get("content", {})
+        # The contract gives each body one type.
+        self.content_type: str = next(iter(contents), "")
+        content = contents.get(self.content_type)
+        self.body = validation.compiled(content["schema"]) if content else None
+        answer = operation.responses["200"]
+        self.answer = validation.compiled(answer["content"][JSON]["schema"]) if settings.validate_responses else None
+        self.headers = [(b"content-type", JSON.encode())]
+        for name, header in answer.get("headers", {}).items():
+            # A header of an answer is a constant, and stands in the contract.
+            self.headers.append((name.lower().encode(), header["schema"]["enum"][0].encode()))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers: Headers = dict(scope["headers"])
         _check_accept(headers)
-        arguments: dict[str, Any] = {}
-        for name, validator in self.parameters.items():
-            arguments[name] = scope["path_params"][name]
-            validation.check(validator, arguments[name], "path", name)
         body = await _read(headers, receive)
         if self.body is not None:
-            _check_content_type(headers)
-            arguments["body"] = validation.parse(body)
+            _check_content_type(headers, self.content_type)
+        arguments = {name: supply(scope) for name, supply in self.supplies.items()}
+        for place, name, validator in self.parameters:
+            value = scope["path_params"][name] if place == "path" else _header(headers, name)
+            if value is not None:
+                validation.check(validator, value, place, name)
+            arguments[name.lower().replace("-", "_")] = value
+        if self.body is not None:
+            arguments["body"] = validation.parse(body) if self.content_type == JSON else validation.parse_form(body)
             validation.check(self.body, arguments["body"], "body")
-        if "caller" in self.wants:
-            arguments["caller"] = self._caller(scope)
-        if "now" in self.wants:
-            arguments["now"] = datetime.now(UTC)
-        if "settings" in self.wants:
-            arguments["settings"] = self.settings
-        result = self.handler(**arguments) if inspect.iscoroutinefunction(self.handler) else self._in_thread(arguments)
-        payload = orjson.dumps(await result, option=orjson.OPT_UTC_Z)
+        if inspect.iscoroutinefunction(self.handler):
+            result = await self.handler(**arguments)
+        else:
+            result = await anyio.to_thread.run_sync(self._call, arguments)
+        payload = orjson.dumps(result, option=orjson.OPT_UTC_Z)
         if self.answer is not None and not self.answer.is_valid(orjson.loads(payload)):
             raise AnswerBreaksContract(self.id)
-        await send(
-            {
-                "type": "http.response.start",
-                "status": 200,
-                "headers": [*ANSWER_HEADERS, (b"content-length", str(len(payload)).encode())],
-            }
-        )
+        length = (b"content-length", str(len(payload)).encode())
+        await send({"type": "http.response.start", "status": 200, "headers": [*self.headers, length]})
         await send({"type": "http.response.body", "body": payload})
-
-    async def _in_thread(self, arguments: dict[str, Any]) -> Any:
-        return await anyio.to_thread.run_sync(self._call, arguments)
 
     def _call(self, arguments: dict[str, Any]) -> Any:
         with connection():
@@ -106,6 +110,9 @@ class Operation:
             email=email,
             account=email or _shown(claims.get("preferred_username")) or _shown(claims["sub"]),
             name=_shown(claims.get("name")),
+            amr=tuple(value for value in _list(claims.get("amr")) if isinstance(value, str)),
+            auth_time=_time(claims.get("auth_time")),
+            session=_shown(claims.get("sid")),
             operation=self.id,
             request_id=scope["state"]["request_id"],
             address=client[0] if client else "",
@@ -117,6 +124,17 @@ def _shown(claim: Any) -> str:
     return claim[:LONGEST_NAME].encode(errors="replace").decode() if isinstance(claim, str) else ""
 
 
+def _list(claim: Any) -> list[Any]:
+    return claim if isinstance(claim, list) else []
+
+
+def _time(claim: Any) -> datetime | None:
+    """A NumericDate (RFC 7519 section 2); what is none, or out of all range, is no time."""
+    if isinstance(claim, bool) or not isinstance(claim, int | float) or not 0 < claim < LATEST_TIME:
+        return None
+    return datetime.fromtimestamp(claim, UTC)
+
+
 def _check_accept(headers: Headers) -> None:
     accept = headers.get(b"accept")
     if accept in (None, b"*/*", b"application/json"):
@@ -125,12 +143,14 @@ def _check_accept(headers: Headers) -> None:
         raise NotAcceptable
 
 
-def _check_content_type(headers: Headers) -> None:
-    content_type = headers.get(b"content-type", b"")
-    if content_type == b"application/json":
-        return
-    kind, options = parse_options_header(content_type.decode("latin-1"))
-    if kind.lower() != JSON or options.get("charset", "utf-8").lower() not in ("utf-8", "utf8"):
+def _header(headers: Headers, name: str) -> str | None:
+    value = headers.get(name.lower().encode())
+    return None if value is None else value.decode("latin-1")
+
+
+def _check_content_type(headers: Headers, expected: str) -> None:
+    kind, options = parse_options_header(headers.get(b"content-type", b"").decode("latin-1"))
+    if kind.lower() != expected or options.get("charset", "utf-8").lower() not in ("utf-8", "utf8"):
         raise UnsupportedMediaType
 
 
@@ -153,13 +173,13 @@ async def _read(headers: Headers, receive: Receive) -> bytes:
 
 
 class OperationsAPI(RoutedAPI[Operation]):
-    def __init__(self, specification: Specification, *, settings: Settings, **options: Any) -> None:
+    def __init__(self, specification: Specification, *, supplies: tuple[Settings, SigningKeys], **options: Any) -> None:
         super().__init__(specification, **options)
-        self.settings = settings
+        self.supplies = supplies
         self.add_paths()
 
     def make_operation(self, operation: AbstractOperation) -> Operation:
-        return Operation(operation, self.settings)
+        return Operation(operation, *self.supplies)
 
 
 class OperationsMiddleware(RoutedMiddleware[OperationsAPI]):
@@ -167,9 +187,10 @@ class OperationsMiddleware(RoutedMiddleware[OperationsAPI]):
 
     api_cls = OperationsAPI
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, signing_keys: SigningKeys) -> None:
         super().__init__(app)
-        self.settings = settings
+        self.supplies = (settings, signing_keys)
 
     def add_api(self, specification: Specification, **options: Any) -> OperationsAPI:
-        return super().add_api(specification, settings=self.settings, **options)
+        api: OperationsAPI = super().add_api(specification, supplies=self.supplies, **options)
+        return api

@@ -29,7 +29,7 @@ def render(error: Exception) -> Rendered:
         return 422, {"Content-Type": "application/json", **NO_STORE}, orjson.dumps({"detail": error.rows})
     refusal = _refusal(error)
     headers = {"Content-Type": PROBLEM, **NO_STORE}
-    if refusal.status == errors.Unauthenticated.status:
+    if refusal.status == errors.Unauthenticated.status or isinstance(refusal, errors.InsufficientScope):
         headers["WWW-Authenticate"] = tokens.challenge(refusal)
     if refusal.retry_after is not None:
         headers["Retry-After"] = str(refusal.retry_after)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import parse_qsl
 
 import jsonschema_rs
 import orjson
@@ -42,6 +43,19 @@ def parse(body: bytes) -> Any:
                 else _row(("body", error.pos), "The body is not valid JSON in UTF-8", "json_invalid")
             ]
         ) from None
+
+
+def parse_form(body: bytes) -> dict[str, str]:
+    """The fields of an `application/x-www-form-urlencoded` body in UTF-8, each given once. Raises ContractBroken."""
+    try:
+        fields = parse_qsl(
+            body.decode(), keep_blank_values=True, strict_parsing=bool(body), errors="strict", max_num_fields=MOST_ROWS
+        )
+    except ValueError:
+        raise ContractBroken([_row(("body",), "The body is not a valid form in UTF-8", "form_invalid")]) from None
+    if len(dict(fields)) != len(fields):
+        raise ContractBroken([_row(("body",), "A field may be given once", "form_invalid")])
+    return dict(fields)
 
 
 def check(validator: jsonschema_rs.Draft4Validator, value: Any, *place: str) -> None:

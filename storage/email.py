@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime, timedelta
-from typing import Self
+from typing import Any, Self
+from uuid import UUID
 
 import peewee
 
@@ -20,6 +21,7 @@ class EmailFactor(Model):
     """A mailbox, and while it is pending the keyed digest of the code that was sent there."""
 
     user = peewee.ForeignKeyField(User, primary_key=True, on_delete="CASCADE")
+    user_id: UUID
     device_id = peewee.UUIDField()
     address = peewee.TextField()
     code_digest = peewee.TextField(null=True)
@@ -71,18 +73,23 @@ class EmailFactor(Model):
         return row
 
     @classmethod
+    def of(cls, caller: Caller) -> Self | None:
+        """The mailbox in use."""
+        row: Self | None = cls.get_or_none(cls.user == caller.id, cls.confirmed_at.is_null(False))
+        return row
+
+    @classmethod
     def enabled(cls, caller: Caller) -> Self:
         """The mailbox in use. Raises NotEnabled."""
-        row: Self | None = cls.get_or_none(cls.user == caller.id, cls.confirmed_at.is_null(False))
+        row = cls.of(caller)
         if row is None:
             raise NotEnabled
         return row
 
     @classmethod
-    def address_of(cls, caller: Caller) -> str | None:
-        """The confirmed mailbox, if there is one."""
-        row: Self | None = cls.get_or_none(cls.user == caller.id, cls.confirmed_at.is_null(False))
-        return row and str(row.address)
+    def used(cls, caller: Caller, now: datetime) -> None:
+        """Note that a code from the mailbox was right."""
+        cls.update(last_used_at=now).where(cls.user == caller.id).execute()
 
     def check(self, code: str) -> None:
         """Raises InvalidCode unless `code` is the one that was mailed for this enrolment."""
@@ -108,7 +115,7 @@ class EmailFactor(Model):
             raise NotEnabled
 
     @property
-    def _is_this(self) -> peewee.Expression:
+    def _is_this(self) -> Any:
         cls = type(self)
         return (cls.user == self.user_id) & (cls.device_id == self.device_id)
 

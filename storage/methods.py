@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import peewee
 
 from storage.backup import BackupCode, BackupCodeSet, Counts
+from storage.challenge import Challenge
 from storage.email import EmailFactor
 from storage.totp import TotpSecret
 from storage.user import Caller, User
@@ -28,6 +29,16 @@ class Methods:
     def enabled(self) -> bool:
         """Backup codes alone never count (AUZ-05)."""
         return bool(self.totp or self.email or self.credentials)
+
+    def names(self) -> list[str]:
+        """What the user can be asked for, best first; e-mail last, since asking sends a mail."""
+        has = {
+            "webauthn": self.credentials,
+            "totp": self.totp,
+            "backup_code": self.backup_codes.remaining,
+            "email": self.email,
+        }
+        return [name for name, there in has.items() if there]
 
     @classmethod
     def of(cls, caller: Caller) -> Methods:
@@ -61,7 +72,7 @@ class Methods:
 
 
 def forget_the_rest(caller: Caller) -> bool:
-    """After a method was removed: whether any is left. With the last one, backup codes and open registrations go."""
+    """After a method was removed: whether any is left. With the last one, backup codes and all that is open go."""
     if any(
         table.select().where(table.user == caller.id, condition).exists()
         for table, condition in (
@@ -72,5 +83,6 @@ def forget_the_rest(caller: Caller) -> bool:
     ):
         return True
     BackupCodeSet.forget(caller)
-    WebAuthnRegistration.delete().where(WebAuthnRegistration.user == caller.id).execute()
+    for table in (WebAuthnRegistration, Challenge):
+        table.delete().where(table.user == caller.id).execute()
     return False

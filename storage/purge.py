@@ -6,6 +6,7 @@ from datetime import datetime
 
 import peewee
 
+from storage.challenge import Challenge
 from storage.database import atomic
 from storage.email import EmailFactor
 from storage.mail_quota import LONGEST, MailQuota
@@ -22,6 +23,7 @@ def purge(now: datetime) -> int:
     expired: list[tuple[type[peewee.Model], peewee.Expression]] = [
         (TotpSecret, TotpSecret.expires_at <= now),
         (EmailFactor, EmailFactor.expires_at <= now),
+        (Challenge, Challenge.expires_at <= now),
         (WebAuthnRegistration, WebAuthnRegistration.expires_at <= now),
         (OutboxMail, OutboxMail.expires_at <= now),
         (MailQuota, MailQuota.last_sent_at <= now - LONGEST),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime, timedelta
-from typing import Self
+from typing import Any, Self
+from uuid import UUID
 
 import peewee
 
@@ -20,6 +21,7 @@ class TotpSecret(Model):
     """A TOTP secret, sealed, and the last time step that was accepted for it (RFC 6238 section 5.2)."""
 
     user = peewee.ForeignKeyField(User, primary_key=True, on_delete="CASCADE")
+    user_id: UUID
     device_id = peewee.UUIDField()
     sealed = peewee.TextField()
     last_step = peewee.BigIntegerField(default=0)
@@ -67,9 +69,15 @@ class TotpSecret(Model):
         return row
 
     @classmethod
+    def of(cls, caller: Caller) -> Self | None:
+        """The secret in use."""
+        row: Self | None = cls.get_or_none(cls.user == caller.id, cls.confirmed_at.is_null(False))
+        return row
+
+    @classmethod
     def enabled(cls, caller: Caller) -> Self:
         """The secret in use. Raises NotEnabled."""
-        row: Self | None = cls.get_or_none(cls.user == caller.id, cls.confirmed_at.is_null(False))
+        row = cls.of(caller)
         if row is None:
             raise NotEnabled
         return row
@@ -109,6 +117,6 @@ class TotpSecret(Model):
             raise NotEnabled
 
     @property
-    def _is_this(self) -> peewee.Expression:
+    def _is_this(self) -> Any:
         cls = type(self)
         return (cls.user == self.user_id) & (cls.device_id == self.device_id)

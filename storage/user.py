@@ -7,7 +7,7 @@ import math
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Self
+from typing import Any, Self
 from uuid import UUID
 
 import peewee
@@ -37,14 +37,30 @@ class Caller:
     email: str | None = None
     account: str = ""
     name: str = ""
+    amr: tuple[str, ...] = ()
+    auth_time: datetime | None = None
+    session: str = ""
+    purpose: str = "user"
     operation: str = ""
     request_id: str = ""
     address: str = ""
 
     @classmethod
-    def of(cls, sub: str, tenant: str = "", **more: str | None) -> Self:
+    def of(cls, sub: str, tenant: str = "", **more: Any) -> Self:
         name = f"{len(tenant)}:{tenant}:{sub}".encode()
-        return cls(UUID(bytes=hashlib.sha256(name).digest()[:16]), tenant, sub, **more)  # type: ignore[arg-type]
+        return cls(UUID(bytes=hashlib.sha256(name).digest()[:16]), tenant, sub, **more)
+
+    def on_behalf_of(self, sub: str) -> Self:
+        """The user `sub` of the same tenant, when the caller is an app's backend that has no token of theirs."""
+        return self.of(
+            sub,
+            self.tenant,
+            account=sub,
+            purpose="service",
+            operation=self.operation,
+            request_id=self.request_id,
+            address=self.address,
+        )
 
 
 class User(Model):
@@ -102,7 +118,8 @@ class User(Model):
             )
             rows = list(counted)
         if rows:
-            return rows[0].locked_until
+            brought: datetime | None = rows[0].locked_until
+            return brought
         # A right answer may have cleared the lock since; then one second is wait enough.
         locked_until = cls.get_by_id(caller.id).locked_until or now
         raise TooManyAttempts(retry_after=max(1, math.ceil((locked_until - now).total_seconds())))
@@ -117,17 +134,32 @@ class User(Model):
             ).execute()
 
     @classmethod
-    def clear_attempts(cls, caller: Caller) -> None:
-        """A right answer: the budget is whole again. In the answer's own transaction; it also holds the user's row."""
-        cls.update(failures=0, locked_until=None).where(cls.id == caller.id).execute()
+    def clear_attempts(cls, caller: Caller) -> int:
+        """A right answer: the budget is whole again. In the answer's own transaction; it also holds the user's row.
+
+        Returns the user's epoch.
+        """
+        cleared = list(
+            cls.update(failures=0, locked_until=None).where(cls.id == caller.id).returning(cls.epoch).execute()
+        )
+        return int(cleared[0].epoch)
 
     @classmethod
-    def change_factors(cls, caller: Caller) -> None:
+    def epoch_of(cls, caller: Caller) -> int | None:
+        row = cls.get_or_none(cls.id == caller.id)
+        return None if row is None else int(row.epoch)
+
+    @classmethod
+    def change_factors(cls, caller: Caller, expected_epoch: int | None = None) -> bool:
         """Hold the user's row for the rest of the transaction and note that their factors change.
 
-        Every change of factors begins with it, so two changes for one user never interleave (ATM-03).
+        Every change of factors begins with it, so two changes for one user never interleave (ATM-03). Where the
+        change stands on an assertion, `expected_epoch` is the one in it; False when factors have changed since.
         """
-        cls.update(epoch=cls.epoch + 1).where(cls.id == caller.id).execute()
+        current = cls.id == caller.id
+        if expected_epoch is not None:
+            current &= cls.epoch == expected_epoch
+        return int(cls.update(epoch=cls.epoch + 1).where(current).execute()) == 1
 
 
 def _time(value: datetime) -> peewee.Value:

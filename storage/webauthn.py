@@ -24,6 +24,7 @@ class WebAuthnCredential(Model):
 
     device_id = peewee.UUIDField(primary_key=True)
     user = peewee.ForeignKeyField(User, on_delete="CASCADE", backref="credentials")
+    user_id: UUID
     credential_id = peewee.BlobField(unique=True)
     public_key = peewee.BlobField()
     sign_count = peewee.BigIntegerField()
@@ -69,6 +70,36 @@ class WebAuthnCredential(Model):
         return cls(user=caller.id, created_at=now, **record)
 
     @classmethod
+    def allowed(cls, caller: Caller, credential_id: bytes, offered_at: datetime) -> Self:
+        """The caller's credential, if it was among those offered then (WAA-01, WAA-09). Raises InvalidCredential."""
+        row: Self | None = cls.get_or_none(
+            cls.user == caller.id, cls.credential_id == credential_id, cls.created_at <= offered_at
+        )
+        if row is None:
+            raise InvalidCredential(reason="unknown_credential")
+        return row
+
+    def use(self, sign_count: int, *, backed_up: bool, user_verified: bool, now: datetime) -> None:
+        """Note a use, unless the sign count did not grow, which a copied key would show (WAA-06).
+
+        Raises InvalidCredential.
+        """
+        cls = type(self)
+        counts = cls.sign_count < sign_count if sign_count else cls.sign_count == 0
+        used = (
+            cls.update(
+                sign_count=sign_count,
+                backed_up=backed_up,
+                uv_initialized=cls.uv_initialized | user_verified,
+                last_used_at=now,
+            )
+            .where(cls.user == self.user_id, cls.device_id == self.device_id, counts)
+            .execute()
+        )
+        if used != 1:
+            raise InvalidCredential(reason="sign_count")
+
+    @classmethod
     def remove(cls, caller: Caller, device_id: UUID) -> str:
         """The name of the key that is gone. Raises DeviceNotFound when the caller has no such key."""
         removed = list(
@@ -84,6 +115,7 @@ class WebAuthnRegistration(Model):
 
     challenge_id = peewee.UUIDField(primary_key=True)
     user = peewee.ForeignKeyField(User, on_delete="CASCADE")
+    user_id: UUID
     device_id = peewee.UUIDField()
     challenge = peewee.BlobField()
     user_verification = peewee.TextField()

@@ -74,6 +74,20 @@ CREATE TABLE webauthn_registration (
 );
 CREATE INDEX webauthn_registration_expires_at ON webauthn_registration (expires_at);
 CREATE INDEX webauthn_registration_user_id ON webauthn_registration (user_id);
+CREATE TABLE challenge (
+    challenge_id {uuid} NOT NULL PRIMARY KEY,
+    user_id {uuid} NOT NULL REFERENCES mfa_user (id) ON DELETE CASCADE,
+    purpose TEXT NOT NULL,
+    session TEXT NOT NULL,
+    method TEXT NOT NULL,
+    webauthn_challenge {bytes},
+    user_verification TEXT NOT NULL,
+    code_digest TEXT,
+    created_at {time} NOT NULL,
+    expires_at {time} NOT NULL
+);
+CREATE INDEX challenge_user_id ON challenge (user_id);
+CREATE INDEX challenge_expires_at ON challenge (expires_at);
 CREATE TABLE mail_quota (
     key {uuid} NOT NULL PRIMARY KEY,
     sent_at TEXT NOT NULL,
@@ -91,7 +105,6 @@ CREATE TABLE outbox_mail (
     expires_at {time} NOT NULL
 );
 CREATE INDEX outbox_mail_expires_at ON outbox_mail (expires_at);
-CREATE INDEX outbox_mail_next_attempt_at ON outbox_mail (next_attempt_at);
 CREATE TABLE audit_event (
     id {uuid} NOT NULL PRIMARY KEY,
     user_id {uuid} NOT NULL,
