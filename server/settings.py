@@ -132,6 +132,16 @@ class Settings(BaseSettings):
     step_up: Literal["off", "required"] = Field(
         default="off", description="Whether changing a method takes a proof of an enrolled one."
     )
+    enrol_max_age: int = Field(
+        default=900,
+        ge=30,
+        le=86400,
+        description="How old, in seconds, a login (`auth_time`) may be for a first method, where step-up is required.",
+    )
+    assume_first_factor: bool = Field(
+        default=False,
+        description="Whether every login shows something one knows or is, so that assertions say `mfa`.",
+    )
     user_verification: Literal["preferred", "required", "discouraged"] = Field(
         default="preferred", description="Whether a key asks for a PIN or a fingerprint."
     )
