@@ -46,7 +46,7 @@ def sender_address(mail_from: str, issuer: str) -> Address:
     if len(header.addresses) != 1 or header.defects or not header.addresses[0].addr_spec.isascii():
         raise ValueError("MFA_MAIL_FROM is not one address, such as mfa@example.com or MFA <mfa@example.com>")
     address: Address = header.addresses[0]
-    return Address(address.display_name or one_line(issuer), address.username, address.domain)
+    return Address(one_line(address.display_name or issuer), address.username, address.domain)
 
 
 def compose(waiting: OutboxMail, *, sender: Address, issuer: str) -> EmailMessage:
@@ -77,9 +77,12 @@ def compose(waiting: OutboxMail, *, sender: Address, issuer: str) -> EmailMessag
 
 
 def one_line(text: str) -> str:
-    """The text without anything that could end a line, hide or turn what stands beside it."""
+    """The text without anything that could end a line, or hide or turn what stands beside it."""
+    # The library decodes encoded words (RFC 2047) in what headers are set to, and writes the line ends in them out.
+    characters = text.replace("=?", "= ?")
     harmless = (
-        " " if unicodedata.category(c) in _UNPRINTABLE or unicodedata.bidirectional(c) in _TURNING else c for c in text
+        " " if unicodedata.category(c) in _UNPRINTABLE or unicodedata.bidirectional(c) in _TURNING else c
+        for c in characters
     )
     return " ".join("".join(harmless).split())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import ipaddress
 import os
 import smtplib
@@ -68,7 +69,6 @@ class MailServer:
         self._port = parts.port or PORTS[parts.scheme]
         self._login = (unquote(parts.username or ""), unquote(parts.password or "")) if parts.username else None
         self._sender = sender
-        self._tls = ssl.create_default_context()
 
     def send(self, message: EmailMessage) -> None:
         [recipient] = message["To"].addresses
@@ -93,6 +93,10 @@ class MailServer:
                 smtp.quit()
         except OSError as error:
             raise Delayed(_reason(error)) from error
+
+    @functools.cached_property
+    def _tls(self) -> ssl.SSLContext:
+        return ssl.create_default_context()
 
     @contextlib.contextmanager
     def _conversation(self) -> Iterator[smtplib.SMTP]:

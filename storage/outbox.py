@@ -68,7 +68,7 @@ class OutboxMail(Model):
 
     class Meta:
         table_name = "outbox_mail"
-        indexes = ((("next_attempt_at",), False),)
+        indexes = ((("expires_at",), False),)
 
     @classmethod
     def put(cls, user: Caller | UUID, mail: Mail, now: datetime, expires_at: datetime) -> None:
@@ -94,13 +94,13 @@ class OutboxMail(Model):
     def claim(cls, now: datetime) -> Self | None:
         """Take a mail that is due, for as long as the lease; None when there is none. Commits by itself.
 
-        The one that expires first goes first, so codes never wait behind a pile of notices. Looking for mail is one
-        SELECT on the index: only a mail that is there costs a write.
+        The one that expires first goes first, so codes never wait behind a pile of notices; one index serves that
+        order and the purge. Looking for mail is one SELECT on it: only a mail that is there costs a write.
         """
         due = (
             cls.select()
             .where(cls.next_attempt_at <= now, cls.expires_at > now)
-            .order_by(cls.expires_at, cls.id)
+            .order_by(cls.expires_at)
             .limit(CANDIDATES)
         )
         for mail in list(due):
