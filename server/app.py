@@ -18,8 +18,10 @@ from connexion.middleware.security import SecurityMiddleware
 from connexion.middleware.server_error import ServerErrorMiddleware
 from connexion.middleware.swagger_ui import SwaggerUIMiddleware
 from connexion.options import SwaggerUIOptions
+from connexion.spec import Specification
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Mount, Router
 
 from factors.errors import Refusal
 from server import logs, problems, tokens
@@ -35,6 +37,17 @@ HERE = Path(__file__).parent
 # A wheel carries the contract beside this file, a checkout at its top.
 CONTRACT = next(path for path in (HERE / "openapi.yaml", HERE.parent / "openapi.yaml") if path.exists())
 CORS_SECONDS = 600
+
+
+class ExactRouting(RoutingMiddleware):
+    """Connexion's routing, for which a path with one more slash is another path: unknown, and not a redirect."""
+
+    def add_api(self, specification: Specification, **options: Any) -> None:
+        super().add_api(specification, **options)
+        self.router.redirect_slashes = False
+        for route in self.router.routes:
+            if isinstance(route, Mount) and isinstance(route.app, Router):
+                route.app.redirect_slashes = False
 
 
 def create(settings: Settings | None = None) -> AsyncApp:
@@ -62,7 +75,7 @@ def create(settings: Settings | None = None) -> AsyncApp:
             ServerErrorMiddleware,
             ExceptionMiddleware,
             SwaggerUIMiddleware,
-            RoutingMiddleware,
+            ExactRouting,
             SecurityMiddleware,
             partial(OperationsMiddleware, settings=settings, signing_keys=SigningKeys(settings.signing_key_file)),
             LifespanMiddleware,
