@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import textwrap
 import traceback
 from collections.abc import Sequence
 from types import TracebackType
@@ -66,7 +65,6 @@ def _route_standard_logging(level: int, stream: TextIO, begin: Sequence[Processo
     logging.getLogger("uvicorn").setLevel(level)
     for name in QUOTING_LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    logging.captureWarnings(True)
 
 
 def _json_lines() -> list[Processor]:
@@ -94,4 +92,4 @@ def _printable(text: str) -> str:
 def _write_traceback(stream: TextIO, error: tuple[type[BaseException], BaseException, TracebackType | None]) -> None:
     """The plain traceback, without local variables, indented so that no line of it passes for an event."""
     lines = "".join(traceback.format_exception(*error)).splitlines()
-    stream.write("\n" + textwrap.indent("\n".join(map(_printable, lines)), "    "))
+    stream.write("".join(f"\n    {_printable(line)}" for line in lines))
