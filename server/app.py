@@ -54,7 +54,7 @@ def create(settings: Settings | None = None) -> AsyncApp:
     """Stand the application up from the environment (or from `settings`, in tests): what uvicorn calls in a worker."""
     settings = settings or Settings()
     logs.configure(settings)
-    database.connect(settings.database_url)
+    database.connect(settings.database_url, settings.database_pool)
     sealing.use(settings.secret_keys)
     tokens.use(tokens.Verifier.from_settings(settings))
 

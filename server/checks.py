@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable
 
 import peewee
-from playhouse.migrations import Runner
 
 from server.mail import Delayed
 from server.settings import Settings
@@ -16,17 +15,17 @@ from storage import database
 
 
 def check_database(settings: Settings) -> None:
+    """Raises ValueError as well when the schema is not the one of this version."""
     database.connect(settings.database_url)
     try:
-        with database.connection():
-            steps = Runner(database.database.obj, str(database.MIGRATIONS)).status()
+        pending = database.pending_migrations()
     except peewee.DatabaseError as error:
-        raise ValueError(f"MFA_DATABASE_URL cannot be opened: {error}.") from error
+        raise ValueError(f"MFA_DATABASE_URL cannot be opened: {str(error).splitlines()[0]}.") from error
+    except database.NewerSchema as error:
+        raise ValueError("The schema is that of a newer version. Install it.") from error
     finally:
         database.close()
-    if any(step.path is None for step in steps):
-        raise ValueError("The schema is that of a newer version. Install it.")
-    if not all(step.applied for step in steps):
+    if pending:
         raise ValueError("The schema is not current. Run `mfa-server migrate`.")
 
 

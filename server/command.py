@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from datetime import UTC, datetime
 
 import click
@@ -17,6 +18,7 @@ from server.transport import transport
 from storage import database
 
 TOKEN_SECONDS = 3600
+DATABASE_SECONDS = 30
 
 log = structlog.get_logger()
 
@@ -69,7 +71,7 @@ def serve(host: str, port: int, workers: int) -> None:
     _set_default_urls(listener.getsockname()[1])
     current = _settings()
     logs.configure(current)
-    _migrate(current)
+    _ready_database(current)
     if current.env == "development":
         _say_where(current)
     elif current.step_up == "off":
@@ -156,6 +158,23 @@ def _set_default_urls(port: int) -> None:
             os.environ[name] = f"http://localhost:{port}"
 
 
+def _ready_database(current: Settings) -> None:
+    """Bring SQLite up to date. PostgreSQL belongs to several servers, so it is waited for, and only looked at."""
+    if current.database_url.startswith("sqlite:"):
+        _migrate(current)
+        return
+    deadline = time.monotonic() + DATABASE_SECONDS
+    while True:
+        try:
+            checks.check_database(current)
+        except ValueError as error:
+            if isinstance(error.__cause__, peewee.OperationalError) and time.monotonic() < deadline:
+                time.sleep(1)
+                continue
+            raise Stop(str(error)) from None
+        return
+
+
 def _migrate(current: Settings) -> list[str]:
     try:
         development.make_folder(current.data_dir)
@@ -165,7 +184,7 @@ def _migrate(current: Settings) -> list[str]:
         finally:
             database.close()
     except (OSError, peewee.DatabaseError) as error:
-        raise Stop(f"The database cannot be used: {error}.") from error
+        raise Stop(f"The database cannot be used: {str(error).splitlines()[0]}.") from error
 
 
 def _say_where(current: Settings) -> None:

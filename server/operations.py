@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import anyio
 import anyio.to_thread
 import orjson
 from connexion.middleware.abstract import RoutedAPI, RoutedMiddleware
@@ -33,7 +34,10 @@ JSON = "application/json"
 LARGEST_BODY = 64 * 1024
 LONGEST_NAME = 255
 LATEST_TIME = 253_402_300_799  # The end of the year 9999.
+# A database that hangs is given up after so long; its thread ends when the database does.
+ANSWER_SECONDS = 5.0
 Headers = dict[bytes, bytes]
+Supplies = tuple[Settings, SigningKeys, anyio.CapacityLimiter]
 
 
 class AnswerBreaksContract(Exception):
@@ -43,10 +47,17 @@ class AnswerBreaksContract(Exception):
 class Operation:
     """One operation of the contract: an ASGI app that ends the request."""
 
-    def __init__(self, operation: AbstractOperation, settings: Settings, signing_keys: SigningKeys) -> None:
+    def __init__(
+        self,
+        operation: AbstractOperation,
+        settings: Settings,
+        signing_keys: SigningKeys,
+        limiter: anyio.CapacityLimiter,
+    ) -> None:
         self.id: str = operation.operation_id
         self.handler: Callable[..., Any] = operation.function
         self.settings = settings
+        self.limiter = limiter
         supplies: dict[str, Callable[[Scope], Any]] = {
             "caller": self._caller,
             "now": lambda _scope: datetime.now(UTC),
@@ -88,7 +99,10 @@ class Operation:
         if inspect.iscoroutinefunction(self.handler):
             result = await self.handler(**arguments)
         else:
-            result = await anyio.to_thread.run_sync(self._call, arguments)
+            with anyio.fail_after(ANSWER_SECONDS):
+                result = await anyio.to_thread.run_sync(
+                    self._call, arguments, abandon_on_cancel=True, limiter=self.limiter
+                )
         payload = orjson.dumps(result, option=orjson.OPT_UTC_Z)
         if self.answer is not None and not self.answer.is_valid(orjson.loads(payload)):
             raise AnswerBreaksContract(self.id)
@@ -173,7 +187,7 @@ async def _read(headers: Headers, receive: Receive) -> bytes:
 
 
 class OperationsAPI(RoutedAPI[Operation]):
-    def __init__(self, specification: Specification, *, supplies: tuple[Settings, SigningKeys], **options: Any) -> None:
+    def __init__(self, specification: Specification, *, supplies: Supplies, **options: Any) -> None:
         super().__init__(specification, **options)
         self.supplies = supplies
         self.add_paths()
@@ -189,7 +203,8 @@ class OperationsMiddleware(RoutedMiddleware[OperationsAPI]):
 
     def __init__(self, app: ASGIApp, settings: Settings, signing_keys: SigningKeys) -> None:
         super().__init__(app)
-        self.supplies = (settings, signing_keys)
+        # As many handlers are at work as there are connections for them; the others wait here, and not in a thread.
+        self.supplies = (settings, signing_keys, anyio.CapacityLimiter(settings.database_pool))
 
     def add_api(self, specification: Specification, **options: Any) -> OperationsAPI:
         api: OperationsAPI = super().add_api(specification, supplies=self.supplies, **options)

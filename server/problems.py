@@ -7,6 +7,7 @@ import peewee
 import structlog
 from connexion.exceptions import OAuthProblem
 from connexion.lifecycle import ConnexionRequest, ConnexionResponse
+from playhouse.pool import MaxConnectionsExceeded
 from starlette.exceptions import HTTPException
 
 from factors import errors
@@ -18,7 +19,8 @@ log = structlog.get_logger()
 PROBLEM = "application/problem+json"
 NO_STORE = {"Cache-Control": "no-store"}
 _BY_STATUS = {404: errors.NotFound, 405: errors.MethodNotAllowed, 401: errors.Unauthenticated}
-_DATABASE = (peewee.OperationalError, peewee.InterfaceError, peewee.InternalError)
+# TimeoutError is a handler that did not come back in time.
+_DATABASE = (peewee.OperationalError, peewee.InterfaceError, peewee.InternalError, MaxConnectionsExceeded, TimeoutError)
 
 Rendered = tuple[int, dict[str, str], bytes]
 

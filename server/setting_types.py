@@ -13,6 +13,8 @@ from urllib.parse import SplitResult, urlsplit
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 from pydantic_settings import NoDecode
 
@@ -35,9 +37,16 @@ def _name(value: str) -> str:
     return value
 
 
-def _sqlite_url(value: str) -> str:
-    if not re.fullmatch(r"sqlite:///[^?#]+", value):
-        raise ValueError("has the form sqlite:///path/to/file.db.")
+def _database_url(value: str) -> str:
+    if re.fullmatch(r"sqlite:///[^?#]+", value):
+        return value
+    try:
+        # libpq's own parser, whose message would repeat the password.
+        usable = value.startswith("postgresql://") and bool(conninfo_to_dict(value))
+    except ProgrammingError:
+        usable = False
+    if not usable:
+        raise ValueError("has the form sqlite:///path/to/file.db or postgresql://user:password@host:port/name.")
     return value
 
 
@@ -146,7 +155,7 @@ def _is_loopback(host: str) -> bool:
 
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 Name = Annotated[str, AfterValidator(_name)]
-SqliteUrl = Annotated[str, AfterValidator(_sqlite_url)]
+DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 SealingKeys = Annotated[dict[str, bytes], NoDecode, BeforeValidator(_sealing_keys)]
 KeyFile = Annotated[Path, AfterValidator(_readable)]
 SigningKeyFile = Annotated[KeyFile, AfterValidator(_signing_key)]

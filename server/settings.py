@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from server import development
 from server.setting_types import (
+    DatabaseUrl,
     JwksUrl,
     KeyFile,
     Name,
@@ -25,7 +26,6 @@ from server.setting_types import (
     RpId,
     SealingKeys,
     SigningKeyFile,
-    SqliteUrl,
     Words,
 )
 
@@ -75,8 +75,14 @@ class Settings(BaseSettings):
         default="development", description="`production` refuses made-up keys and mail that goes to files."
     )
     data_dir: Path = Field(default=Path("mfa-data"), description="The folder for all that the server keeps itself.")
-    database_url: SqliteUrl = Field(
-        default="", description="sqlite:///path/to/file.db. Default: mfa.db in the data folder.", repr=False
+    database_url: DatabaseUrl = Field(
+        default="",
+        description="sqlite:///path/to/file.db or postgresql://user:password@host:port/name. "
+        "Default: mfa.db in the data folder.",
+        repr=False,
+    )
+    database_pool: int = Field(
+        default=10, ge=1, le=100, description="How many connections to it, and so handlers, a worker may have at work."
     )
     secret_keys: SealingKeys = Field(
         default={},

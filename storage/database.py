@@ -13,14 +13,21 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import peewee
 from playhouse.migrations import Runner
 from playhouse.pool import PooledSqliteDatabase
+from playhouse.postgres_ext import PooledPsycopg3Database
+from psycopg.conninfo import conninfo_to_dict
 
 BUSY_SECONDS = 5
+POOL = 10
+# The courier, readiness and a command look at the database beside the handlers.
+BESIDE_THE_POOL = 4
 MIGRATIONS = Path(__file__).parent / "migrations"
+MIGRATION_LOCK = 7_006_301
+# A statement that waits longer is given up, so that its request can be told to come again (milliseconds).
+POSTGRESQL_OPTIONS = "-c statement_timeout=4000 -c lock_timeout=3000 -c idle_in_transaction_session_timeout=10000"
 
 database = peewee.DatabaseProxy()
 
@@ -34,8 +41,10 @@ class UtcDateTimeField(peewee.Field):
 
     field_type = "TIMESTAMPTZ"
 
-    def db_value(self, value: datetime | None) -> str | None:
-        return None if value is None else value.astimezone(UTC).isoformat(timespec="microseconds")
+    def db_value(self, value: datetime | None) -> datetime | str | None:
+        if value is None or not is_sqlite():
+            return value
+        return value.astimezone(UTC).isoformat(timespec="microseconds")
 
     def python_value(self, value: str | datetime | None) -> datetime | None:
         if isinstance(value, str):
@@ -49,12 +58,21 @@ class Model(peewee.Model):
         legacy_table_names = False
 
 
-def connect(url: str) -> None:
-    """Point every model at the database of `url` (`sqlite:///path`)."""
-    path = urlsplit(url).path.removeprefix("/") if url.startswith("sqlite:///") else ""
-    if not path:
-        raise ValueError("the database URL has the form sqlite:///path/to/file.db")
-    sqlite = PooledSqliteDatabase(
+def connect(url: str, pool: int = POOL) -> None:
+    """Point every model at a database.
+
+    Args:
+        url: `sqlite:///path`, or `postgresql://user:password@host/name` with libpq's parameters.
+        pool: How many connections handlers may hold at once.
+    """
+    if url.startswith("postgresql://"):
+        database.initialize(_postgresql(url, pool + BESIDE_THE_POOL))
+    elif path := url.removeprefix("sqlite:///"):
+        database.initialize(_sqlite(path))
+
+
+def _sqlite(path: str) -> Any:
+    return PooledSqliteDatabase(
         path,
         pragmas={"journal_mode": "wal", "foreign_keys": 1, "synchronous": "full"},
         timeout=BUSY_SECONDS,
@@ -62,7 +80,23 @@ def connect(url: str) -> None:
         max_connections=None,
         check_same_thread=False,
     )
-    database.initialize(sqlite)
+
+
+def _postgresql(url: str, connections: int) -> Any:
+    """Works behind PgBouncer in transaction mode: nothing is kept in a session, prepared statements included."""
+    given = conninfo_to_dict(url)
+    defaults = {"connect_timeout": "3", "application_name": "mfa-server", "options": POSTGRESQL_OPTIONS}
+    return PooledPsycopg3Database(
+        url,
+        max_connections=connections,
+        timeout=BUSY_SECONDS,
+        prepare_threshold=None,
+        **{name: value for name, value in defaults.items() if name not in given},
+    )
+
+
+def is_sqlite() -> bool:
+    return isinstance(database.obj, peewee.SqliteDatabase)
 
 
 def connection() -> Any:
@@ -73,6 +107,10 @@ def connection() -> Any:
 @contextmanager
 def atomic() -> Iterator[None]:
     """One write transaction: all of it or, when anything raises, nothing."""
+    if not is_sqlite():
+        with database.atomic():
+            yield
+        return
     if not _writer.acquire(timeout=BUSY_SECONDS):
         raise peewee.OperationalError("the writer did not come free")
     try:
@@ -85,7 +123,27 @@ def atomic() -> Iterator[None]:
 def migrate() -> list[str]:
     """Bring the schema up to date; parallel callers wait for the first. Returns the names of the steps it took."""
     with connection(), atomic():
-        return [str(name) for name in Runner(database.obj, str(MIGRATIONS)).up()]
+        if not is_sqlite():
+            database.execute_sql("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
+            database.execute_sql("SELECT pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))
+        return [str(name) for name in _runner().up()]
+
+
+def pending_migrations() -> list[str]:
+    """The names of the steps that `migrate` would take. Raises NewerSchema."""
+    with connection():
+        steps = _runner().status()
+    if any(step.path is None for step in steps):
+        raise NewerSchema
+    return [str(step.name) for step in steps if not step.applied]
+
+
+class NewerSchema(Exception):
+    """The schema has steps that this version does not know."""
+
+
+def _runner() -> Runner:
+    return Runner(database.obj, str(MIGRATIONS))
 
 
 def close() -> None:

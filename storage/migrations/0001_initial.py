@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from peewee import SqliteDatabase
+
 TABLES = """
 CREATE TABLE mfa_user (
     id {uuid} NOT NULL PRIMARY KEY,
@@ -121,9 +123,11 @@ CREATE INDEX audit_event_user_id_at ON audit_event (user_id, at);
 
 # SQLite guesses numbers in columns whose type it does not know, so text is called text there.
 SQLITE = {"uuid": "TEXT", "bytes": "BLOB", "time": "TEXT", "bool": "INTEGER"}
+POSTGRESQL = {"uuid": "UUID", "bytes": "BYTEA", "time": "TIMESTAMPTZ", "bool": "BOOLEAN"}
 
 
 def up(migrator: Any, db: Any) -> None:
-    for statement in TABLES.format(**SQLITE).split(";\n"):
+    types = SQLITE if isinstance(db, SqliteDatabase) else POSTGRESQL
+    for statement in TABLES.format(**types).split(";\n"):
         if statement.strip():
             db.execute_sql(statement)
