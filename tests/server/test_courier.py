@@ -353,7 +353,7 @@ def test_stop_does_not_wait_for_ever_for_a_server_that_hangs(database: Path, mon
 def test_an_idle_courier_stops_at_once(database: Path) -> None:
     courier = Courier(MailSettings(database.parent))
     courier.start()
-    time.sleep(0.3)
+    time.sleep(0.7)  # By now it looks for mail about once a second.
     start = time.monotonic()
     assert courier.stop()
     assert time.monotonic() - start < 0.3
