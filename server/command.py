@@ -11,10 +11,9 @@ import peewee
 import structlog
 
 from server import checks, development, logs, serving, settings
-from server.mail import sender_address
+from server.courier import Courier
 from server.settings import Settings, WrongSettings
 from server.tokens import Verifier
-from server.transport import transport
 from storage import database
 
 TOKEN_SECONDS = 3600
@@ -69,7 +68,7 @@ def serve(host: str, port: int, workers: int) -> None:
     except OSError as error:
         raise Stop(f"Cannot listen on {host} port {port}: {error.strerror}.") from error
     _set_default_urls(listener.getsockname()[1])
-    current = _settings()
+    current = _load()
     logs.configure(current)
     _ready_database(current)
     if current.env == "development":
@@ -137,17 +136,29 @@ def _warn_of_unknown_settings() -> None:
         click.echo(f"Warning: {line}", err=True)
 
 
-def _settings() -> Settings:
-    """The settings, of which each part of the server can be made."""
+def _load() -> Settings:
     try:
-        current = settings.load()
-        Verifier.from_settings(current)
-        transport(current)
-        sender_address(current.mail_from, current.issuer_name)
+        return settings.load()
     except WrongSettings as error:
         raise StopAtSettings(*error.lines) from None
+
+
+def _settings() -> Settings:
+    """The settings, of which each part of the server can be made."""
+    current = _load()
+    wrong = []
+    try:
+        Verifier.from_settings(current)
     except ValueError as error:
-        raise StopAtSettings(str(error)) from None
+        # What is wrong with a key is told without the name of the setting that it came from.
+        given = next(name for name in ("jwt_jwks_url", "jwt_secret", "jwt_key_file") if getattr(current, name))
+        wrong.append(str(error) if "MFA_" in str(error) else f"MFA_{given.upper()}: {error}")
+    try:
+        Courier(current)
+    except ValueError as error:
+        wrong.append(str(error))
+    if wrong:
+        raise StopAtSettings(*wrong)
     return current
 
 

@@ -27,7 +27,7 @@ APPLICATION = "server.app:create"
 LARGEST_HEAD = 64 * 1024  # Bytes of request line and headers; a token may have 16 KiB of them.
 DRAIN_SECONDS = 30
 # uvicorn kills a worker that is silent for so long; on a busy machine one may take seconds to import the application.
-SILENT_SECONDS = 30
+SILENT_SECONDS = 15
 BACKLOG = 2048
 
 log = structlog.get_logger()
@@ -99,6 +99,9 @@ def application(create: str) -> Any:
     except Exception as error:
         # Whatever it is, the next worker would meet it as well: uvicorn must not start one after the other.
         log.critical("start.failed", exc_info=error)
+        if multiprocessing.parent_process() is not None:
+            # At once, since a worker that winds down answers no ping, and uvicorn would wait for the answer.
+            os._exit(STARTUP_FAILURE)
         sys.exit(STARTUP_FAILURE)
 
 
