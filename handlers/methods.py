@@ -6,9 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from factors import email
-from storage.email import EmailFactor
-from storage.methods import Methods
-from storage.totp import TotpSecret
+from storage.methods import Enabled, Mailbox, Methods
 from storage.user import Caller
 from storage.webauthn import WebAuthnCredential
 
@@ -22,22 +20,22 @@ def list_all(caller: Caller) -> dict[str, Any]:
     return {"mfa_enabled": methods.enabled, "methods": listed, "backup_codes": asdict(methods.backup_codes)}
 
 
-def _totp(device: TotpSecret) -> dict[str, Any]:
+def _totp(device: Enabled) -> dict[str, Any]:
     return {
         "type": "totp",
         "device_id": device.device_id,
         "name": "Authenticator app",
-        "created_at": device.confirmed_at,
+        "created_at": device.since,
         "last_used_at": device.last_used_at,
     }
 
 
-def _email(mailbox: EmailFactor) -> dict[str, Any]:
+def _email(mailbox: Mailbox) -> dict[str, Any]:
     return {
         "type": "email",
         "device_id": mailbox.device_id,
         "name": "E-mail",
-        "created_at": mailbox.confirmed_at,
+        "created_at": mailbox.since,
         "last_used_at": mailbox.last_used_at,
         "email": email.masked(mailbox.address),
     }

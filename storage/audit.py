@@ -8,6 +8,7 @@ from datetime import datetime
 import peewee
 
 from storage.database import Model, UtcDateTimeField
+from storage.statement import Addition
 from storage.user import Caller
 
 
@@ -32,7 +33,7 @@ def record(
     caller: Caller, kind: str, now: datetime, *, device_id: uuid.UUID | None = None, reason: str | None = None
 ) -> None:
     """Add an event, in the transaction that is open."""
-    AuditEvent.insert(
+    _record(
         id=uuid.uuid4(),
         user_id=caller.id,
         type=kind,
@@ -42,4 +43,7 @@ def record(
         request_id=caller.request_id,
         address=caller.address,
         at=now,
-    ).execute()
+    )
+
+
+_record = Addition(AuditEvent)

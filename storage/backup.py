@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Self
 
 import peewee
 
 from factors.errors import InvalidCode
 from storage.database import Model, UtcDateTimeField
+from storage.statement import Addition, Change, Query
 from storage.user import Caller, User
 
 
@@ -25,22 +25,20 @@ class BackupCodeSet(Model):
         table_name = "backup_code_set"
 
     @classmethod
-    def of(cls, caller: Caller) -> Self | None:
-        row: Self | None = cls.get_or_none(cls.user == caller.id)
-        return row
+    def of(cls, caller: Caller) -> BackupCodeSet | None:
+        return _read_set.first(user=caller.id)
 
     @classmethod
     def replace_all(cls, caller: Caller, salt: bytes, digests: Sequence[bytes], now: datetime) -> None:
         """Keep a new set; the old one is dead in the same transaction (BCK-05)."""
         cls.forget(caller)
-        cls.insert(user=caller.id, salt=salt, generated_at=now).execute()
-        BackupCode.insert_many(
-            [(caller.id, digest) for digest in digests], [BackupCode.user, BackupCode.digest]
-        ).execute()
+        _add_set(user=caller.id, salt=salt, generated_at=now)
+        codes = [(caller.id, digest) for digest in digests]
+        BackupCode.insert_many(codes, [BackupCode.user, BackupCode.digest]).execute()
 
     @classmethod
     def forget(cls, caller: Caller) -> None:
-        cls.delete().where(cls.user == caller.id).execute()
+        _forget_set(user=caller.id)
 
 
 class BackupCode(Model):
@@ -57,15 +55,22 @@ class BackupCode(Model):
     @classmethod
     def spend(cls, caller: Caller, digest: bytes, now: datetime) -> None:
         """Use a code up. Raises InvalidCode when there is no such code, or it was used."""
-        spent = (
-            cls.update(used_at=now).where(cls.user == caller.id, cls.digest == digest, cls.used_at.is_null()).execute()
-        )
-        if spent != 1:
+        if _spend(user=caller.id, digest=digest, now=now) != 1:
             raise InvalidCode(reason="wrong")
 
     @classmethod
     def remaining(cls, caller: Caller) -> int:
         return int(cls.select().where(cls.user == caller.id, cls.used_at.is_null()).count())
+
+
+_read_set = Query(lambda user: BackupCodeSet.select().where(BackupCodeSet.user == user), BackupCodeSet)
+_add_set = Addition(BackupCodeSet)
+_forget_set = Change(lambda user: BackupCodeSet.delete().where(BackupCodeSet.user == user))
+_spend = Change(
+    lambda user, digest, now: BackupCode.update(used_at=now).where(
+        BackupCode.user == user, BackupCode.digest == digest, BackupCode.used_at.is_null()
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)

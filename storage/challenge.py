@@ -12,6 +12,7 @@ import peewee
 from factors.errors import ChallengeNotFound, InvalidCode
 from storage import sealing
 from storage.database import Model, UtcDateTimeField
+from storage.statement import Addition, Change, Query
 from storage.user import Caller, User
 
 LIFETIME = timedelta(minutes=5)
@@ -53,43 +54,37 @@ class Challenge(Model):
         code: str | None = None,
     ) -> Self:
         """Open a challenge; beyond five, the user's oldest are dropped, and a new mailed code kills the one before."""
-        challenge_id = uuid.uuid4()
-        if code is not None:
-            cls.delete().where(cls.user == caller.id, cls.code_digest.is_null(False)).execute()
-        row: Self = cls.create(
-            challenge_id=challenge_id,
+        row = cls(
+            challenge_id=uuid.uuid4(),
             user=caller.id,
             purpose=caller.purpose,
             session=caller.session,
             method=method,
             webauthn_challenge=webauthn_challenge,
             user_verification=user_verification,
-            code_digest=None if code is None else sealing.digest(code, *_context(caller.id, challenge_id)),
+            code_digest=None,
             created_at=now,
             expires_at=now + (LIFETIME if code is None else EMAIL_LIFETIME),
         )
-        newest = (
-            cls.select(cls.challenge_id)
-            .where(cls.user == caller.id)
-            .order_by(cls.created_at.desc(), cls.challenge_id)
-            .limit(MOST_OPEN)
-        )
-        cls.delete().where(cls.user == caller.id, cls.challenge_id.not_in(newest)).execute()
+        if code is not None:
+            row.code_digest = sealing.digest(code, *_context(caller.id, row.challenge_id))
+            cls.delete().where(cls.user == caller.id, cls.code_digest.is_null(False)).execute()
+        _open(**row.__data__)
+        _drop_oldest(user=caller.id)
         return row
 
     @classmethod
-    def find(cls, caller: Caller, challenge_id: UUID, now: datetime) -> Self:
+    def find(cls, caller: Caller, challenge_id: UUID, now: datetime) -> Challenge:
         """The caller's open challenge. Raises ChallengeNotFound."""
-        row: Self | None = cls.get_or_none(cls._open(caller, now), cls.challenge_id == challenge_id)
+        row = _read.first(challenge_id=challenge_id, now=now, **_asked_by(caller))
         if row is None:
             raise ChallengeNotFound
         return row
 
     @classmethod
-    def mailed(cls, caller: Caller, now: datetime) -> Self | None:
+    def mailed(cls, caller: Caller, now: datetime) -> Challenge | None:
         """The caller's open challenge that a code was mailed for."""
-        row: Self | None = cls.get_or_none(cls._open(caller, now), cls.code_digest.is_null(False))
-        return row
+        return _read_mailed.first(now=now, **_asked_by(caller))
 
     def check(self, code: str) -> None:
         """Raises InvalidCode unless `code` was mailed for this challenge."""
@@ -100,19 +95,50 @@ class Challenge(Model):
 
     def take(self) -> bool:
         """Use the challenge up: whether this request was the one that did."""
-        cls = type(self)
-        taken = cls.delete().where(cls.user == self.user_id, cls.challenge_id == self.challenge_id).execute()
-        return int(taken) == 1
+        return _take(user=self.user_id, challenge_id=self.challenge_id) == 1
 
-    @classmethod
-    def _open(cls, caller: Caller, now: datetime) -> Any:
-        return (
-            (cls.user == caller.id)
-            & (cls.purpose == caller.purpose)
-            & (cls.session == caller.session)
-            & (cls.expires_at > now)
-        )
+
+def _asked_by(caller: Caller) -> dict[str, Any]:
+    return {"user": caller.id, "purpose": caller.purpose, "session": caller.session}
 
 
 def _context(user: UUID, challenge_id: UUID) -> tuple[str, ...]:
     return ("challenge", user.hex, challenge_id.hex)
+
+
+def _is_open(user: Any, purpose: Any, session: Any, now: Any) -> Any:
+    return (
+        (Challenge.user == user)
+        & (Challenge.purpose == purpose)
+        & (Challenge.session == session)
+        & (Challenge.expires_at > now)
+    )
+
+
+_open = Addition(Challenge)
+_drop_oldest = Change(
+    lambda user: Challenge.delete().where(
+        Challenge.user == user,
+        Challenge.challenge_id.not_in(
+            Challenge.select(Challenge.challenge_id)
+            .where(Challenge.user == user)
+            .order_by(Challenge.created_at.desc(), Challenge.challenge_id)
+            .limit(MOST_OPEN)
+        ),
+    )
+)
+_read = Query(
+    lambda challenge_id, user, purpose, session, now: Challenge.select().where(
+        _is_open(user, purpose, session, now), Challenge.challenge_id == challenge_id
+    ),
+    Challenge,
+)
+_read_mailed = Query(
+    lambda user, purpose, session, now: Challenge.select().where(
+        _is_open(user, purpose, session, now), Challenge.code_digest.is_null(False)
+    ),
+    Challenge,
+)
+_take = Change(
+    lambda user, challenge_id: Challenge.delete().where(Challenge.user == user, Challenge.challenge_id == challenge_id)
+)

@@ -12,6 +12,7 @@ import peewee
 from factors.errors import AlreadyEnabled, InvalidCode, NoPendingEnrolment, NotEnabled
 from storage import sealing
 from storage.database import Model, UtcDateTimeField
+from storage.statement import Change, Query
 from storage.user import Caller, User
 
 CODE_LIFETIME = timedelta(minutes=10)
@@ -37,35 +38,22 @@ class EmailFactor(Model):
     def begin(cls, caller: Caller, address: str, code: str, now: datetime) -> Self:
         """Keep a pending mailbox; the code of an earlier one is dead (EML-03). Raises AlreadyEnabled."""
         device_id = uuid.uuid4()
-        row = cls(
-            user=caller.id,
-            device_id=device_id,
-            address=address,
-            code_digest=sealing.digest(code, *_context(caller.id, device_id, address)),
-            created_at=now,
-            expires_at=now + CODE_LIFETIME,
-        )
-        kept = (
-            cls.insert(row.__data__)
-            .on_conflict(
-                conflict_target=[cls.user],
-                preserve=[cls.device_id, cls.address, cls.code_digest, cls.created_at, cls.expires_at],
-                where=cls.confirmed_at.is_null(),
-            )
-            .as_rowcount()
-            .execute()
+        digest = sealing.digest(code, *_context(caller.id, device_id, address))
+        expires_at = now + CODE_LIFETIME
+        kept = _begin(
+            user=caller.id, device_id=device_id, address=address, digest=digest, now=now, expires_at=expires_at
         )
         if kept != 1:
             raise AlreadyEnabled
-        return row
+        return cls(user=caller.id, device_id=device_id, address=address, created_at=now, expires_at=expires_at)
 
     @classmethod
-    def pending(cls, caller: Caller, now: datetime) -> Self:
+    def pending(cls, caller: Caller, now: datetime) -> EmailFactor:
         """The mailbox that waits for its code. Raises AlreadyEnabled or NoPendingEnrolment.
 
         A code is bound to the address it was sent to: a token that names another address finds nothing (EML-04).
         """
-        row: Self | None = cls.get_or_none(cls.user == caller.id)
+        row = _read.first(user=caller.id)
         if row is not None and row.confirmed_at is not None:
             raise AlreadyEnabled
         if row is None or row.expires_at <= now or caller.email not in (None, row.address):
@@ -73,13 +61,13 @@ class EmailFactor(Model):
         return row
 
     @classmethod
-    def of(cls, caller: Caller) -> Self | None:
+    def of(cls, caller: Caller) -> EmailFactor | None:
         """The mailbox in use."""
-        row: Self | None = cls.get_or_none(cls.user == caller.id, cls.confirmed_at.is_null(False))
-        return row
+        row = _read.first(user=caller.id)
+        return row if row is not None and row.confirmed_at is not None else None
 
     @classmethod
-    def enabled(cls, caller: Caller) -> Self:
+    def enabled(cls, caller: Caller) -> EmailFactor:
         """The mailbox in use. Raises NotEnabled."""
         row = cls.of(caller)
         if row is None:
@@ -89,7 +77,7 @@ class EmailFactor(Model):
     @classmethod
     def used(cls, caller: Caller, now: datetime) -> None:
         """Note that a code from the mailbox was right."""
-        cls.update(last_used_at=now).where(cls.user == caller.id).execute()
+        _used(user=caller.id, now=now)
 
     def check(self, code: str) -> None:
         """Raises InvalidCode unless `code` is the one that was mailed for this enrolment."""
@@ -100,25 +88,48 @@ class EmailFactor(Model):
 
     def activate(self, now: datetime) -> None:
         """Turn the mailbox on, once; its code is deleted with that. Raises InvalidCode."""
-        cls = type(self)
-        turned_on = (
-            cls.update(confirmed_at=now, expires_at=None, code_digest=None, last_used_at=now)
-            .where(self._is_this, cls.code_digest == self.code_digest, cls.expires_at > now)
-            .execute()
-        )
+        turned_on = _activate(user=self.user_id, device_id=self.device_id, digest=self.code_digest, now=now)
         if turned_on != 1:
             raise InvalidCode(reason="spent")
 
     def remove(self) -> None:
         """Raises NotEnabled when another request has removed it."""
-        if type(self).delete().where(self._is_this).execute() != 1:
+        if _remove(user=self.user_id, device_id=self.device_id) != 1:
             raise NotEnabled
-
-    @property
-    def _is_this(self) -> Any:
-        cls = type(self)
-        return (cls.user == self.user_id) & (cls.device_id == self.device_id)
 
 
 def _context(user: uuid.UUID, device_id: uuid.UUID, address: str) -> tuple[str, ...]:
     return ("email enrolment", user.hex, device_id.hex, address)
+
+
+def _is(user: Any, device_id: Any) -> Any:
+    return (EmailFactor.user == user) & (EmailFactor.device_id == device_id)
+
+
+_begin = Change(
+    lambda user, device_id, address, digest, now, expires_at: (
+        EmailFactor.insert(
+            user=user, device_id=device_id, address=address, code_digest=digest, created_at=now, expires_at=expires_at
+        )
+        .on_conflict(
+            conflict_target=[EmailFactor.user],
+            preserve=[
+                EmailFactor.device_id,
+                EmailFactor.address,
+                EmailFactor.code_digest,
+                EmailFactor.created_at,
+                EmailFactor.expires_at,
+            ],
+            where=EmailFactor.confirmed_at.is_null(),
+        )
+        .returning()
+    )
+)
+_read = Query(lambda user: EmailFactor.select().where(EmailFactor.user == user), EmailFactor)
+_used = Change(lambda user, now: EmailFactor.update(last_used_at=now).where(EmailFactor.user == user))
+_activate = Change(
+    lambda user, device_id, digest, now: EmailFactor.update(
+        confirmed_at=now, expires_at=None, code_digest=None, last_used_at=now
+    ).where(_is(user, device_id), EmailFactor.code_digest == digest, EmailFactor.expires_at > now)
+)
+_remove = Change(lambda user, device_id: EmailFactor.delete().where(_is(user, device_id)))

@@ -21,6 +21,7 @@ import peewee
 
 from storage import sealing
 from storage.database import Model, UtcDateTimeField, atomic
+from storage.statement import Addition
 from storage.user import Caller
 
 # Longer than any conversation with a mail server that gets anywhere, and than the clocks of two machines differ.
@@ -79,15 +80,16 @@ class OutboxMail(Model):
         row = uuid.uuid4()
         user_id = user.id if isinstance(user, Caller) else user
         message = json.dumps({"to": mail.to, "values": mail.values}, default=datetime.isoformat)
-        cls.insert(
+        _put(
             id=row,
             user_id=user_id,
             template=mail.template,
             sealed=sealing.seal(message.encode(), table="outbox_mail", user=user_id, row=row),
+            attempts=0,
             created_at=now,
             next_attempt_at=now,
             expires_at=expires_at,
-        ).execute()
+        )
         mail_was_put.set()
 
     @classmethod
@@ -136,3 +138,6 @@ class OutboxMail(Model):
     def expire(cls, now: datetime) -> list[Self]:
         """Give up what has expired, and return it."""
         return list(cls.delete().where(cls.expires_at <= now).returning(cls).execute())
+
+
+_put = Addition(OutboxMail)

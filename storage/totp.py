@@ -12,6 +12,7 @@ import peewee
 from factors.errors import AlreadyEnabled, InvalidCode, NoPendingEnrolment, NotEnabled
 from storage import sealing
 from storage.database import Model, UtcDateTimeField
+from storage.statement import Change, Query
 from storage.user import Caller, User
 
 PENDING = timedelta(minutes=10)
@@ -37,31 +38,17 @@ class TotpSecret(Model):
     def begin(cls, caller: Caller, secret: bytes, now: datetime) -> Self:
         """Keep a new pending secret; one that was pending is dead. Raises AlreadyEnabled, and then changes nothing."""
         device_id = uuid.uuid4()
-        row = cls(
-            user=caller.id,
-            device_id=device_id,
-            sealed=sealing.seal(secret, table="totp_secret", user=caller.id, row=device_id),
-            created_at=now,
-            expires_at=now + PENDING,
-        )
-        kept = (
-            cls.insert(row.__data__)
-            .on_conflict(
-                conflict_target=[cls.user],
-                preserve=[cls.device_id, cls.sealed, cls.last_step, cls.created_at, cls.expires_at],
-                where=cls.confirmed_at.is_null(),
-            )
-            .as_rowcount()
-            .execute()
-        )
+        sealed = sealing.seal(secret, table="totp_secret", user=caller.id, row=device_id)
+        row = cls(user=caller.id, device_id=device_id, sealed=sealed, created_at=now, expires_at=now + PENDING)
+        kept = _begin(user=caller.id, device_id=device_id, sealed=sealed, now=now, expires_at=row.expires_at)
         if kept != 1:
             raise AlreadyEnabled
         return row
 
     @classmethod
-    def pending(cls, caller: Caller, now: datetime) -> Self:
+    def pending(cls, caller: Caller, now: datetime) -> TotpSecret:
         """The secret that waits for its first code. Raises AlreadyEnabled or NoPendingEnrolment."""
-        row: Self | None = cls.get_or_none(cls.user == caller.id)
+        row = _read.first(user=caller.id)
         if row is not None and row.confirmed_at is not None:
             raise AlreadyEnabled
         if row is None or row.expires_at <= now:
@@ -69,13 +56,13 @@ class TotpSecret(Model):
         return row
 
     @classmethod
-    def of(cls, caller: Caller) -> Self | None:
+    def of(cls, caller: Caller) -> TotpSecret | None:
         """The secret in use."""
-        row: Self | None = cls.get_or_none(cls.user == caller.id, cls.confirmed_at.is_null(False))
-        return row
+        row = _read.first(user=caller.id)
+        return row if row is not None and row.confirmed_at is not None else None
 
     @classmethod
-    def enabled(cls, caller: Caller) -> Self:
+    def enabled(cls, caller: Caller) -> TotpSecret:
         """The secret in use. Raises NotEnabled."""
         row = cls.of(caller)
         if row is None:
@@ -91,32 +78,55 @@ class TotpSecret(Model):
 
     def activate(self, step: int, now: datetime) -> None:
         """Turn the pending secret on and spend the step that proved it, once. Raises InvalidCode."""
-        cls = type(self)
-        turned_on = (
-            cls.update(confirmed_at=now, expires_at=None, last_step=step, last_used_at=now)
-            .where(self._is_this, cls.confirmed_at.is_null(), cls.expires_at > now, cls.last_step < step)
-            .execute()
-        )
-        if turned_on != 1:
+        if _activate(user=self.user_id, device_id=self.device_id, step=step, now=now) != 1:
             raise InvalidCode(reason="spent")
 
     def spend(self, step: int, now: datetime) -> None:
         """Shut this step and all earlier ones, everywhere (OTP-03). Raises InvalidCode when that has happened."""
-        cls = type(self)
-        spent = (
-            cls.update(last_step=step, last_used_at=now)
-            .where(self._is_this, cls.confirmed_at.is_null(False), cls.last_step < step)
-            .execute()
-        )
-        if spent != 1:
+        if _spend(user=self.user_id, device_id=self.device_id, step=step, now=now) != 1:
             raise InvalidCode(reason="spent")
 
     def remove(self) -> None:
         """Destroy the secret (OTP-10). Raises NotEnabled when another request has."""
-        if type(self).delete().where(self._is_this).execute() != 1:
+        if _remove(user=self.user_id, device_id=self.device_id) != 1:
             raise NotEnabled
 
-    @property
-    def _is_this(self) -> Any:
-        cls = type(self)
-        return (cls.user == self.user_id) & (cls.device_id == self.device_id)
+
+def _is(user: Any, device_id: Any) -> Any:
+    return (TotpSecret.user == user) & (TotpSecret.device_id == device_id)
+
+
+_begin = Change(
+    lambda user, device_id, sealed, now, expires_at: (
+        TotpSecret.insert(user=user, device_id=device_id, sealed=sealed, created_at=now, expires_at=expires_at)
+        .on_conflict(
+            conflict_target=[TotpSecret.user],
+            preserve=[
+                TotpSecret.device_id,
+                TotpSecret.sealed,
+                TotpSecret.last_step,
+                TotpSecret.created_at,
+                TotpSecret.expires_at,
+            ],
+            where=TotpSecret.confirmed_at.is_null(),
+        )
+        .returning()
+    )
+)
+_read = Query(lambda user: TotpSecret.select().where(TotpSecret.user == user), TotpSecret)
+_activate = Change(
+    lambda user, device_id, step, now: TotpSecret.update(
+        confirmed_at=now, expires_at=None, last_step=step, last_used_at=now
+    ).where(
+        _is(user, device_id),
+        TotpSecret.confirmed_at.is_null(),
+        TotpSecret.expires_at > now,
+        TotpSecret.last_step < step,
+    )
+)
+_spend = Change(
+    lambda user, device_id, step, now: TotpSecret.update(last_step=step, last_used_at=now).where(
+        _is(user, device_id), TotpSecret.confirmed_at.is_null(False), TotpSecret.last_step < step
+    )
+)
+_remove = Change(lambda user, device_id: TotpSecret.delete().where(_is(user, device_id)))

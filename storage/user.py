@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import math
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Self
+from typing import Any, Self, cast
 from uuid import UUID
 
 import peewee
 
 from factors.errors import TooManyAttempts
 from storage.database import Model, UtcDateTimeField, atomic
+from storage.statement import Change, Query
 
 FREE_ATTEMPTS = 5
 FIRST_LOCK = timedelta(seconds=30)
@@ -85,17 +87,18 @@ class User(Model):
     @classmethod
     def ensure(cls, caller: Caller, now: datetime) -> None:
         """Make the row if this is the user's first enrolment."""
-        cls.insert(
-            id=caller.id,
-            tenant=caller.tenant,
-            sub=caller.sub,
-            handle=secrets.token_bytes(HANDLE_BYTES),
-            created_at=now,
-        ).on_conflict_ignore().execute()
+        handle = secrets.token_bytes(HANDLE_BYTES)
+        _ensure(user=caller.id, tenant=caller.tenant, sub=caller.sub, handle=handle, now=now)
 
     @classmethod
     def handle_of(cls, caller: Caller) -> bytes:
-        return bytes(cls.get_by_id(caller.id).handle)
+        """The WebAuthn user handle of a user who has a row."""
+        return bytes(_read.all(user=caller.id)[0].handle)
+
+    @classmethod
+    def epoch_of(cls, caller: Caller) -> int | None:
+        user = _read.first(user=caller.id)
+        return None if user is None else user.epoch
 
     @classmethod
     def count_attempt(cls, caller: Caller, now: datetime) -> datetime | None:
@@ -103,35 +106,21 @@ class User(Model):
 
         Returns the lock it brought, if it was the fifth or a later one. Raises TooManyAttempts while locked.
         """
-        lock = peewee.Case(
-            None,
-            [(cls.failures < FREE_ATTEMPTS - 1, None)]
-            + [(cls.failures == FREE_ATTEMPTS - 1 + n, _time(now + length)) for n, length in enumerate(LOCKS)],
-            _time(now + LONGEST_LOCK),
-        )
+        locks = {f"lock_{n}": now + length for n, length in enumerate(LOCKS)}
         with atomic():
-            counted = (
-                cls.update(failures=cls.failures + 1, locked_until=lock)
-                .where(cls.id == caller.id, cls.locked_until.is_null() | (cls.locked_until <= now))
-                .returning(cls.locked_until)
-                .execute()
-            )
-            rows = list(counted)
-        if rows:
-            brought: datetime | None = rows[0].locked_until
-            return brought
+            counted = _count_attempt.first(user=caller.id, now=now, **locks)
+        if counted is not None:
+            return cast(datetime | None, counted.locked_until)
         # A right answer may have cleared the lock since; then one second is wait enough.
-        locked_until = cls.get_by_id(caller.id).locked_until or now
+        user = _read.first(user=caller.id)
+        locked_until = (user and user.locked_until) or now
         raise TooManyAttempts(retry_after=max(1, math.ceil((locked_until - now).total_seconds())))
 
     @classmethod
     def give_back_attempt(cls, caller: Caller, lock: datetime | None) -> None:
         """Undo `count_attempt`: the attempt came to nothing by no fault of the user's (THR-07)."""
-        kept = peewee.Case(None, [(cls.locked_until == lock, None)], cls.locked_until)
         with atomic():
-            cls.update(failures=cls.failures - 1, locked_until=kept).where(
-                cls.id == caller.id, cls.failures > 0
-            ).execute()
+            _give_back_attempt(user=caller.id, lock=lock)
 
     @classmethod
     def clear_attempts(cls, caller: Caller) -> int:
@@ -139,15 +128,7 @@ class User(Model):
 
         Returns the user's epoch.
         """
-        cleared = list(
-            cls.update(failures=0, locked_until=None).where(cls.id == caller.id).returning(cls.epoch).execute()
-        )
-        return int(cleared[0].epoch)
-
-    @classmethod
-    def epoch_of(cls, caller: Caller) -> int | None:
-        row = cls.get_or_none(cls.id == caller.id)
-        return None if row is None else int(row.epoch)
+        return _clear_attempts.all(user=caller.id)[0].epoch
 
     @classmethod
     def change_factors(cls, caller: Caller, expected_epoch: int | None = None) -> bool:
@@ -156,11 +137,45 @@ class User(Model):
         Every change of factors begins with it, so two changes for one user never interleave (ATM-03). Where the
         change stands on an assertion, `expected_epoch` is the one in it; False when factors have changed since.
         """
-        current = cls.id == caller.id
-        if expected_epoch is not None:
-            current &= cls.epoch == expected_epoch
-        return int(cls.update(epoch=cls.epoch + 1).where(current).execute()) == 1
+        if expected_epoch is None:
+            return _change_factors(user=caller.id) == 1
+        return _change_factors_of(user=caller.id, epoch=expected_epoch) == 1
 
 
-def _time(value: datetime) -> peewee.Value:
-    return peewee.Value(value, converter=User.locked_until.db_value)
+def _lock_after(now: Any, locks: Sequence[Any]) -> peewee.Case:
+    """What the attempt that is being counted brings: nothing for the first four, then ever longer locks."""
+    nothing = [(User.failures < FREE_ATTEMPTS - 1, None)]
+    longer = [(User.failures == FREE_ATTEMPTS - 1 + n, lock) for n, lock in enumerate(locks)]
+    return peewee.Case(None, nothing + longer, locks[-1])
+
+
+_ensure = Change(
+    lambda user, tenant, sub, handle, now: (
+        User.insert(id=user, tenant=tenant, sub=sub, handle=handle, created_at=now).on_conflict_ignore().returning()
+    )
+)
+_read = Query(lambda user: User.select().where(User.id == user), User)
+_count_attempt = Query(
+    lambda user, now, lock_0, lock_1, lock_2, lock_3, lock_4, lock_5, lock_6, lock_7: (
+        User.update(
+            failures=User.failures + 1,
+            locked_until=_lock_after(now, (lock_0, lock_1, lock_2, lock_3, lock_4, lock_5, lock_6, lock_7)),
+        )
+        .where(User.id == user, User.locked_until.is_null() | (User.locked_until <= now))
+        .returning(User.locked_until)
+    ),
+    User,
+)
+_give_back_attempt = Change(
+    lambda user, lock: User.update(
+        failures=User.failures - 1,
+        locked_until=peewee.Case(None, [(User.locked_until == lock, None)], User.locked_until),
+    ).where(User.id == user, User.failures > 0)
+)
+_clear_attempts = Query(
+    lambda user: User.update(failures=0, locked_until=None).where(User.id == user).returning(User.epoch), User
+)
+_change_factors = Change(lambda user: User.update(epoch=User.epoch + 1).where(User.id == user))
+_change_factors_of = Change(
+    lambda user, epoch: User.update(epoch=User.epoch + 1).where(User.id == user, User.epoch == epoch)
+)

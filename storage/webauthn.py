@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Self
 from uuid import UUID
@@ -12,6 +11,7 @@ import peewee
 
 from factors.errors import ChallengeNotFound, CredentialExists, DeviceNotFound, InvalidCredential, TooManyDevices
 from storage.database import Model, UtcDateTimeField
+from storage.statement import Addition, Change, Query
 from storage.user import Caller, User
 
 CHALLENGE_LIFETIME = timedelta(minutes=5)
@@ -41,40 +41,32 @@ class WebAuthnCredential(Model):
         table_name = "webauthn_credential"
 
     @classmethod
-    def of(cls, caller: Caller) -> list[Self]:
-        return list(cls.select().where(cls.user == caller.id).order_by(cls.created_at, cls.device_id))
+    def of(cls, caller: Caller) -> list[WebAuthnCredential]:
+        return _of.all(user=caller.id)
 
     @classmethod
     def check_room(cls, caller: Caller) -> None:
         """Raises TooManyDevices when the user has as many keys as a user may have."""
-        if cls.select().where(cls.user == caller.id).count() >= MOST_DEVICES:
+        if len(cls.of(caller)) >= MOST_DEVICES:
             raise TooManyDevices
 
     @classmethod
-    def add(cls, caller: Caller, now: datetime, **record: object) -> Self:
+    def add(cls, caller: Caller, now: datetime, **record: object) -> None:
         """Keep a new credential. The caller has begun the transaction with `User.change_factors`.
 
         Raises TooManyDevices; CredentialExists when it is the caller's own; InvalidCredential when it is another
         user's, which tells nothing about them (PRV-02).
         """
         cls.check_room(caller)
-        kept: Sequence[object] = (
-            cls.insert(user=caller.id, created_at=now, **record)
-            .on_conflict(conflict_target=[cls.credential_id], action="IGNORE")
-            .returning(cls.device_id)
-            .execute()
-        )
-        if not list(kept):
-            owner = cls.get(cls.credential_id == record["credential_id"]).user_id
-            raise CredentialExists if owner == caller.id else InvalidCredential(reason="registered to another user")
-        return cls(user=caller.id, created_at=now, **record)
+        if _add(user=caller.id, created_at=now, last_used_at=None, **record) == 1:
+            return
+        owner = cls.get(cls.credential_id == record["credential_id"]).user_id
+        raise CredentialExists if owner == caller.id else InvalidCredential(reason="registered to another user")
 
     @classmethod
-    def allowed(cls, caller: Caller, credential_id: bytes, offered_at: datetime) -> Self:
+    def allowed(cls, caller: Caller, credential_id: bytes, offered_at: datetime) -> WebAuthnCredential:
         """The caller's credential, if it was among those offered then (WAA-01, WAA-09). Raises InvalidCredential."""
-        row: Self | None = cls.get_or_none(
-            cls.user == caller.id, cls.credential_id == credential_id, cls.created_at <= offered_at
-        )
+        row = _allowed.first(user=caller.id, credential_id=credential_id, offered_at=offered_at)
         if row is None:
             raise InvalidCredential(reason="unknown_credential")
         return row
@@ -84,17 +76,13 @@ class WebAuthnCredential(Model):
 
         Raises InvalidCredential.
         """
-        cls = type(self)
-        counts = cls.sign_count < sign_count if sign_count else cls.sign_count == 0
-        used = (
-            cls.update(
-                sign_count=sign_count,
-                backed_up=backed_up,
-                uv_initialized=cls.uv_initialized | user_verified,
-                last_used_at=now,
-            )
-            .where(cls.user == self.user_id, cls.device_id == self.device_id, counts)
-            .execute()
+        used = _use(
+            user=self.user_id,
+            device_id=self.device_id,
+            sign_count=sign_count,
+            backed_up=backed_up,
+            user_verified=user_verified,
+            now=now,
         )
         if used != 1:
             raise InvalidCredential(reason="sign_count")
@@ -102,9 +90,7 @@ class WebAuthnCredential(Model):
     @classmethod
     def remove(cls, caller: Caller, device_id: UUID) -> str:
         """The name of the key that is gone. Raises DeviceNotFound when the caller has no such key."""
-        removed = list(
-            cls.delete().where(cls.user == caller.id, cls.device_id == device_id).returning(cls.name).execute()
-        )
+        removed = _remove.all(user=caller.id, device_id=device_id)
         if not removed:
             raise DeviceNotFound
         return str(removed[0].name)
@@ -128,7 +114,7 @@ class WebAuthnRegistration(Model):
     @classmethod
     def begin(cls, caller: Caller, challenge: bytes, user_verification: str, now: datetime) -> Self:
         """Open a registration; beyond five, the oldest are dropped."""
-        row: Self = cls.create(
+        row = cls(
             challenge_id=uuid.uuid4(),
             user=caller.id,
             device_id=uuid.uuid4(),
@@ -137,29 +123,80 @@ class WebAuthnRegistration(Model):
             created_at=now,
             expires_at=now + CHALLENGE_LIFETIME,
         )
-        newest = (
-            cls.select(cls.challenge_id)
-            .where(cls.user == caller.id)
-            .order_by(cls.created_at.desc(), cls.challenge_id)
-            .limit(MOST_OPEN_REGISTRATIONS)
-        )
-        cls.delete().where(cls.user == caller.id, cls.challenge_id.not_in(newest)).execute()
+        _begin(**row.__data__)
+        _drop_oldest(user=caller.id)
         return row
 
     @classmethod
-    def take(cls, caller: Caller, challenge_id: UUID, device_id: UUID, now: datetime) -> Self:
+    def take(cls, caller: Caller, challenge_id: UUID, device_id: UUID, now: datetime) -> WebAuthnRegistration:
         """Take the registration; whatever comes of it, it is used up. Raises ChallengeNotFound."""
-        taken: list[Self] = list(
-            cls.delete()
-            .where(
-                cls.user == caller.id,
-                cls.challenge_id == challenge_id,
-                cls.device_id == device_id,
-                cls.expires_at > now,
-            )
-            .returning(cls)
-            .execute()
-        )
-        if not taken:
+        taken = _take.first(user=caller.id, challenge_id=challenge_id, device_id=device_id, now=now)
+        if taken is None:
             raise ChallengeNotFound
-        return taken[0]
+        return taken
+
+
+_of = Query(
+    lambda user: (
+        WebAuthnCredential.select()
+        .where(WebAuthnCredential.user == user)
+        .order_by(WebAuthnCredential.created_at, WebAuthnCredential.device_id)
+    ),
+    WebAuthnCredential,
+)
+_add = Addition(WebAuthnCredential, unless="credential_id")
+_allowed = Query(
+    lambda user, credential_id, offered_at: WebAuthnCredential.select().where(
+        WebAuthnCredential.user == user,
+        WebAuthnCredential.credential_id == credential_id,
+        WebAuthnCredential.created_at <= offered_at,
+    ),
+    WebAuthnCredential,
+)
+# Both counts are zero, or the new one is greater (W3C WebAuthn Level 3, section 7.2, step 22).
+_use = Change(
+    lambda user, device_id, sign_count, backed_up, user_verified, now: WebAuthnCredential.update(
+        sign_count=sign_count,
+        backed_up=backed_up,
+        uv_initialized=WebAuthnCredential.uv_initialized | user_verified,
+        last_used_at=now,
+    ).where(
+        WebAuthnCredential.user == user,
+        WebAuthnCredential.device_id == device_id,
+        (WebAuthnCredential.sign_count < sign_count)
+        | ((WebAuthnCredential.sign_count == 0) & (WebAuthnCredential.sign_count == sign_count)),
+    )
+)
+_remove = Query(
+    lambda user, device_id: (
+        WebAuthnCredential.delete()
+        .where(WebAuthnCredential.user == user, WebAuthnCredential.device_id == device_id)
+        .returning(WebAuthnCredential.name)
+    ),
+    WebAuthnCredential,
+)
+_begin = Addition(WebAuthnRegistration)
+_drop_oldest = Change(
+    lambda user: WebAuthnRegistration.delete().where(
+        WebAuthnRegistration.user == user,
+        WebAuthnRegistration.challenge_id.not_in(
+            WebAuthnRegistration.select(WebAuthnRegistration.challenge_id)
+            .where(WebAuthnRegistration.user == user)
+            .order_by(WebAuthnRegistration.created_at.desc(), WebAuthnRegistration.challenge_id)
+            .limit(MOST_OPEN_REGISTRATIONS)
+        ),
+    )
+)
+_take = Query(
+    lambda user, challenge_id, device_id, now: (
+        WebAuthnRegistration.delete()
+        .where(
+            WebAuthnRegistration.user == user,
+            WebAuthnRegistration.challenge_id == challenge_id,
+            WebAuthnRegistration.device_id == device_id,
+            WebAuthnRegistration.expires_at > now,
+        )
+        .returning(WebAuthnRegistration)
+    ),
+    WebAuthnRegistration,
+)
