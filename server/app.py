@@ -22,21 +22,32 @@ from connexion.spec import Specification
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Mount, Router
+from starlette.types import Receive, Scope, Send
 
 from factors.errors import Refusal
 from server import logs, problems, tokens
 from server.courier import Courier
 from server.edge import Edge
 from server.operations import OperationsMiddleware
+from server.security import BearerTokens
 from server.settings import Settings
 from server.signing import SigningKeys
 from server.validation import ContractBroken
+from server.workers import Workers
 from storage import database, sealing
 
 HERE = Path(__file__).parent
 # A wheel carries the contract beside this file, a checkout at its top.
 CONTRACT = next(path for path in (HERE / "openapi.yaml", HERE.parent / "openapi.yaml") if path.exists())
 CORS_SECONDS = 600
+
+
+class Documentation(SwaggerUIMiddleware):
+    """Connexion's Swagger UI, which has no business with requests under /api/."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        serve = self.app if scope.get("path", "").startswith("/api/") else super().__call__
+        await serve(scope, receive, send)
 
 
 class ExactRouting(RoutingMiddleware):
@@ -58,13 +69,18 @@ def create(settings: Settings | None = None) -> AsyncApp:
     sealing.use(settings.secret_keys)
     tokens.use(tokens.Verifier.from_settings(settings))
 
+    signing_keys = SigningKeys(settings.signing_key_file)
+    workers = Workers(settings.database_pool)
+
     @asynccontextmanager
     async def lifespan(_app: Any) -> AsyncIterator[None]:
         courier = Courier(settings)
         courier.start()
+        workers.start()
         try:
             yield
         finally:
+            workers.stop()
             courier.stop()
             database.close()
 
@@ -74,12 +90,13 @@ def create(settings: Settings | None = None) -> AsyncApp:
         middlewares=[
             ServerErrorMiddleware,
             ExceptionMiddleware,
-            SwaggerUIMiddleware,
+            Documentation,
             ExactRouting,
             SecurityMiddleware,
-            partial(OperationsMiddleware, settings=settings, signing_keys=SigningKeys(settings.signing_key_file)),
+            partial(OperationsMiddleware, settings=settings, signing_keys=signing_keys, workers=workers),
             LifespanMiddleware,
         ],
+        security_map={"bearer": BearerTokens},
         swagger_ui_options=SwaggerUIOptions(swagger_ui_path="/docs"),
     )
     app.add_api(CONTRACT)

@@ -12,8 +12,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-import anyio
-import anyio.to_thread
 import orjson
 from connexion.middleware.abstract import RoutedAPI, RoutedMiddleware
 from connexion.operations import AbstractOperation
@@ -27,17 +25,15 @@ from factors.errors import NotAcceptable, PayloadTooLarge, UnsupportedMediaType
 from server import validation
 from server.settings import Settings
 from server.signing import SigningKeys
-from storage.database import connection
+from server.workers import Workers
 from storage.user import Caller
 
 JSON = "application/json"
 LARGEST_BODY = 64 * 1024
 LONGEST_NAME = 255
 LATEST_TIME = 253_402_300_799  # The end of the year 9999.
-# A database that hangs is given up after so long; its thread ends when the database does.
-ANSWER_SECONDS = 5.0
 Headers = dict[bytes, bytes]
-Supplies = tuple[Settings, SigningKeys, anyio.CapacityLimiter]
+Supplies = tuple[Settings, SigningKeys, Workers]
 
 
 class AnswerBreaksContract(Exception):
@@ -52,12 +48,13 @@ class Operation:
         operation: AbstractOperation,
         settings: Settings,
         signing_keys: SigningKeys,
-        limiter: anyio.CapacityLimiter,
+        workers: Workers,
     ) -> None:
         self.id: str = operation.operation_id
         self.handler: Callable[..., Any] = operation.function
+        self.is_async = inspect.iscoroutinefunction(self.handler)
         self.settings = settings
-        self.limiter = limiter
+        self.workers = workers
         supplies: dict[str, Callable[[Scope], Any]] = {
             "caller": self._caller,
             "now": lambda _scope: datetime.now(UTC),
@@ -96,23 +93,16 @@ class Operation:
         if self.body is not None:
             arguments["body"] = validation.parse(body) if self.content_type == JSON else validation.parse_form(body)
             validation.check(self.body, arguments["body"], "body")
-        if inspect.iscoroutinefunction(self.handler):
+        if self.is_async:
             result = await self.handler(**arguments)
         else:
-            with anyio.fail_after(ANSWER_SECONDS):
-                result = await anyio.to_thread.run_sync(
-                    self._call, arguments, abandon_on_cancel=True, limiter=self.limiter
-                )
+            result = await self.workers.run(self.handler, arguments)
         payload = orjson.dumps(result, option=orjson.OPT_UTC_Z)
         if self.answer is not None and not self.answer.is_valid(orjson.loads(payload)):
             raise AnswerBreaksContract(self.id)
         length = (b"content-length", str(len(payload)).encode())
         await send({"type": "http.response.start", "status": 200, "headers": [*self.headers, length]})
         await send({"type": "http.response.body", "body": payload})
-
-    def _call(self, arguments: dict[str, Any]) -> Any:
-        with connection():
-            return self.handler(**arguments)
 
     def _caller(self, scope: Scope) -> Caller:
         claims = scope["extensions"]["connexion_context"]["token_info"]
@@ -201,10 +191,9 @@ class OperationsMiddleware(RoutedMiddleware[OperationsAPI]):
 
     api_cls = OperationsAPI
 
-    def __init__(self, app: ASGIApp, settings: Settings, signing_keys: SigningKeys) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, signing_keys: SigningKeys, workers: Workers) -> None:
         super().__init__(app)
-        # As many handlers are at work as there are connections for them; the others wait here, and not in a thread.
-        self.supplies = (settings, signing_keys, anyio.CapacityLimiter(settings.database_pool))
+        self.supplies = (settings, signing_keys, workers)
 
     def add_api(self, specification: Specification, **options: Any) -> OperationsAPI:
         api: OperationsAPI = super().add_api(specification, supplies=self.supplies, **options)

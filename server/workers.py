@@ -1,0 +1,95 @@
+"""The threads in which handlers run, each with a database connection of its own that stays open.
+
+A general thread pool takes longer to hand a call over than SQLite to answer it, so this one does no more than it must:
+a queue, and one call back into the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import peewee
+import structlog
+
+from storage.database import database
+
+# A database that hangs is given up after so long; its thread comes back when the database does.
+ANSWER_SECONDS = 5.0
+STOP_SECONDS = 5.0
+
+log = structlog.get_logger()
+
+Job = tuple[Callable[..., Any], Mapping[str, Any], "asyncio.Future[Any]"]
+
+
+class Workers:
+    """So many threads from `start` to `stop`; calls beyond that wait in line."""
+
+    def __init__(self, threads: int) -> None:
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._threads = [threading.Thread(target=self._work, name="handlers", daemon=True) for _ in range(threads)]
+        self._loop: asyncio.AbstractEventLoop
+
+    def start(self) -> None:
+        """Begin to work for the event loop that runs."""
+        self._loop = asyncio.get_running_loop()
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Let what is at work end. A call that hangs is left behind: its thread ends with the process."""
+        for _ in self._threads:
+            self._jobs.put(None)
+        deadline = time.monotonic() + STOP_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    async def run(self, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+        """Call in a thread, with a database connection. Raises what the call raises, or TimeoutError."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+        deadline = self._loop.call_later(ANSWER_SECONDS, _expire, future)
+        self._jobs.put((function, arguments, future))
+        try:
+            return await future
+        finally:
+            deadline.cancel()
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            function, arguments, future = job
+            # Nobody waits any more: it is not begun.
+            if future.done():
+                continue
+            try:
+                database.connect(reuse_if_open=True)
+                result = function(**arguments)
+            except BaseException as error:
+                if isinstance(error, peewee.DatabaseError):
+                    # The connection may be at fault, so the next call gets another.
+                    database.close()
+                self._loop.call_soon_threadsafe(_fail, future, error)
+            else:
+                self._loop.call_soon_threadsafe(_succeed, future, result)
+        database.close()
+
+
+def _succeed(future: asyncio.Future[Any], result: Any) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
+    if future.done():
+        log.error("handler.failed_late", kind=type(error).__name__)
+    else:
+        future.set_exception(error)
+
+
+def _expire(future: asyncio.Future[Any]) -> None:
+    if not future.done():
+        future.set_exception(TimeoutError())
