@@ -151,7 +151,7 @@ def _mailed_code(caller: Caller, code: str, now: datetime, challenge: Challenge)
     def spend() -> None:
         if not challenge.take():
             raise InvalidCode(reason="spent")
-        EmailFactor.used(caller, now)
+        EmailFactor.use(caller, challenge.created_at, now)
 
     return spend
 

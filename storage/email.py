@@ -75,9 +75,12 @@ class EmailFactor(Model):
         return row
 
     @classmethod
-    def used(cls, caller: Caller, now: datetime) -> None:
-        """Note that a code from the mailbox was right."""
-        _used(user=caller.id, now=now)
+    def use(cls, caller: Caller, mailed_at: datetime, now: datetime) -> None:
+        """Note that a code from the mailbox was right. Raises InvalidCode unless it has been on since `mailed_at`:
+        a mailbox that was turned off proves nothing any more, nor does it stand in for the one after it (EML-04).
+        """
+        if _use(user=caller.id, mailed_at=mailed_at, now=now) != 1:
+            raise InvalidCode(reason="not enabled")
 
     def check(self, code: str) -> None:
         """Raises InvalidCode unless `code` is the one that was mailed for this enrolment."""
@@ -126,7 +129,11 @@ _begin = Change(
     )
 )
 _read = Query(lambda user: EmailFactor.select().where(EmailFactor.user == user), EmailFactor)
-_used = Change(lambda user, now: EmailFactor.update(last_used_at=now).where(EmailFactor.user == user))
+_use = Change(
+    lambda user, mailed_at, now: EmailFactor.update(last_used_at=now).where(
+        EmailFactor.user == user, EmailFactor.confirmed_at <= mailed_at
+    )
+)
 _activate = Change(
     lambda user, device_id, digest, now: EmailFactor.update(
         confirmed_at=now, expires_at=None, code_digest=None, last_used_at=now
