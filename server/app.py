@@ -50,6 +50,15 @@ class Documentation(SwaggerUIMiddleware):
         await serve(scope, receive, send)
 
 
+class Cors(CORSMiddleware):
+    """Only a request that a browser sends from another origin has the header; the others need no look."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        from_a_page = any(name == b"origin" for name, _ in scope.get("headers", ()))
+        serve = super().__call__ if from_a_page else self.app
+        await serve(scope, receive, send)
+
+
 class ExactRouting(RoutingMiddleware):
     """Connexion's routing, for which a path with one more slash is another path: unknown, and not a redirect."""
 
@@ -104,7 +113,7 @@ def create(settings: Settings | None = None) -> AsyncApp:
         app.add_error_handler(error, problems.answer)
     app.add_middleware(Edge, position=MiddlewarePosition.BEFORE_EXCEPTION)
     app.add_middleware(
-        CORSMiddleware,
+        Cors,
         position=MiddlewarePosition.BEFORE_EXCEPTION,
         allow_origins=settings.origins,
         allow_methods=["GET", "POST", "DELETE"],

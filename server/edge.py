@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
-import uuid
 
 import structlog
 from connexion.middleware.abstract import ROUTING_CONTEXT
@@ -12,6 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 log = structlog.get_logger()
 
+NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+REQUEST_ID_BYTES = 16
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
@@ -25,8 +27,11 @@ class Edge:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-        request_id = given.decode() if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        given = b""
+        for name, value in scope["headers"]:
+            if name == b"x-request-id":
+                given = value
+        request_id = given.decode() if _REQUEST_ID.fullmatch(given) else os.urandom(REQUEST_ID_BYTES).hex()
         scope.setdefault("state", {})["request_id"] = request_id
         # Routing works on a copy of the scope, but in this very dictionary.
         extensions = scope.setdefault("extensions", {})
@@ -37,22 +42,18 @@ class Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [
-                    *message["headers"],
-                    (b"x-request-id", request_id.encode()),
-                    (b"x-content-type-options", b"nosniff"),
-                ]
+                message["headers"] += [(b"x-request-id", request_id.encode()), NO_SNIFFING]
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            try:
-                await self.app(scope, receive, send_marked)
-            finally:
-                routing = extensions.get(ROUTING_CONTEXT, {})
-                log.info(
-                    "request",
-                    method=scope["method"],
-                    operation=routing.get("operation_id"),
-                    status=status,
-                    ms=round((time.perf_counter() - started) * 1000, 1),
-                )
+        # The server runs each request in a context of its own, so there is nothing to undo.
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        try:
+            await self.app(scope, receive, send_marked)
+        finally:
+            log.info(
+                "request",
+                method=scope["method"],
+                operation=extensions.get(ROUTING_CONTEXT, {}).get("operation_id"),
+                status=status,
+                ms=round((time.perf_counter() - started) * 1000, 1),
+            )

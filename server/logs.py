@@ -44,6 +44,7 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
         processors=[*begin, *end],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(stream),
+        cache_logger_on_first_use=True,
     )
     _route_standard_logging(level, stream, begin, end)
 
