@@ -88,10 +88,10 @@ def text_of(mail: EmailMessage) -> str:
     return text
 
 
-def let_a_step_begin() -> None:
-    """Leave half a step or more for what follows, so that the current step is one and the same all along."""
+def leave_time() -> None:
+    """Wait for the next step when this one is about to end, since the code before the current one is wanted."""
     left = STEP - time.time() % STEP
-    if left < STEP / 2:
+    if left < 5:
         time.sleep(left)
 
 
@@ -125,7 +125,7 @@ def test_a_users_factors_from_the_first_to_the_last(
     shown = parse_qs(urlsplit(seen).query)
     assert shown["issuer"] == ["Example & Co"]
     [secret] = shown["secret"]
-    let_a_step_begin()
+    leave_time()
     first_codes = post("/totp/confirm", code=programs.oathtool(secret, -STEP))["backup_codes"]
     assert len(set(first_codes)) == 10
     assert "authenticator app" in text_of(wait_for_mail(inbox, 1)).lower()
