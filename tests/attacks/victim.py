@@ -169,6 +169,15 @@ class Victim:
         self.device_ids.append(str(completed["device_id"]))
         return self
 
+    def has_key_only(self) -> Victim:
+        return self.has_backup_codes().has_key()
+
+    def clears(self) -> Victim:
+        """Make the budget of wrong codes whole again."""
+        with atomic():
+            User.clear_attempts(self.caller)
+        return self
+
     # Codes.
 
     def code(self, steps: int = 0) -> str:
