@@ -158,7 +158,8 @@ class Verifier:
         begins_at = max(numeric_date(claims, "nbf", 0), numeric_date(claims, "iat", 0)) - LEEWAY
         ends_at = numeric_date(claims, "exp") + LEEWAY
         try:
-            plain = orjson.dumps(claims)
+            # Copied to its size, for what orjson returns holds on to a buffer of 4 KiB.
+            plain = bytes(memoryview(orjson.dumps(claims)))
         except orjson.JSONEncodeError as error:
             # Lone surrogates, integers over 64 bits and nesting without end would only fail later, in other hands.
             raise InvalidToken(reason="malformed") from error
