@@ -14,24 +14,31 @@ from typing import Any
 import zxingcpp
 
 PIXELS_PER_MODULE = 4
-GREYSCALE_8_BIT = bytes((8, 0, 0, 0, 0))
+BIT_DEPTH_1_GREYSCALE = bytes((1, 0, 0, 0, 0))
+NO_FILTER = b"\x00"
+# A module is four pixels wide, and four pixels of one bit are a hexadecimal digit: white f, black 0.
+_DIGITS = bytes(ord("f") if value else ord("0") for value in range(256))
 
 
 def data_uri(text: str) -> str:
     """`data:image/png;base64,…` of the QR code of `text`, with its quiet zone."""
     symbol = zxingcpp.create_barcode(text, zxingcpp.BarcodeFormat.QRCode)
-    image: Any = symbol.to_image(PIXELS_PER_MODULE)  # A buffer of height x width bytes; its stubs do not say so.
-    return "data:image/png;base64," + base64.b64encode(_png(memoryview(image))).decode()
+    modules: Any = symbol.to_image()  # A buffer of rows with a byte for each module; its stubs do not say so.
+    return "data:image/png;base64," + base64.b64encode(_png(memoryview(modules))).decode()
 
 
-def _png(image: memoryview) -> bytes:
-    height, width = image.shape or ()
-    pixels = image.tobytes()
-    rows = b"".join(b"\x00" + pixels[at : at + width] for at in range(0, height * width, width))
+def _png(modules: memoryview) -> bytes:
+    height, width = modules.shape or ()
+    digits = modules.tobytes().translate(_DIGITS).decode()
+    # A row ends with a whole byte.
+    padding = "f" * (width % 2)
+    rows = [bytes.fromhex(digits[at : at + width] + padding) for at in range(0, height * width, width)]
+    pixels = b"".join((NO_FILTER + row) * PIXELS_PER_MODULE for row in rows)
+    size = struct.pack(">II", width * PIXELS_PER_MODULE, height * PIXELS_PER_MODULE)
     return (
         b"\x89PNG\r\n\x1a\n"
-        + _chunk(b"IHDR", struct.pack(">II", width, height) + GREYSCALE_8_BIT)
-        + _chunk(b"IDAT", zlib.compress(rows, 1))
+        + _chunk(b"IHDR", size + BIT_DEPTH_1_GREYSCALE)
+        + _chunk(b"IDAT", zlib.compress(pixels, 1))
         + _chunk(b"IEND", b"")
     )
 

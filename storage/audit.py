@@ -15,18 +15,19 @@ from storage.user import Caller
 class AuditEvent(Model):
     """One change, or one refused proof (NOT-03). Nothing in it is a secret, a code or a mail address."""
 
-    id = peewee.UUIDField(primary_key=True)
     user_id = peewee.UUIDField()
+    at = UtcDateTimeField()
+    id = peewee.UUIDField()
     type = peewee.TextField()
     reason = peewee.TextField(null=True)
     device_id = peewee.UUIDField(null=True)
     operation = peewee.TextField()
     request_id = peewee.TextField()
     address = peewee.TextField()
-    at = UtcDateTimeField()
 
     class Meta:
         table_name = "audit_event"
+        primary_key = peewee.CompositeKey("user_id", "at", "id")
 
 
 def record(

@@ -27,9 +27,9 @@ class Challenge(Model):
     asked, where it has one: no other session of the user can answer.
     """
 
-    challenge_id = peewee.UUIDField(primary_key=True)
     user = peewee.ForeignKeyField(User, on_delete="CASCADE")
     user_id: UUID
+    challenge_id = peewee.UUIDField()
     purpose = peewee.TextField()
     session = peewee.TextField()
     method = peewee.TextField()
@@ -41,6 +41,7 @@ class Challenge(Model):
 
     class Meta:
         table_name = "challenge"
+        primary_key = peewee.CompositeKey("user", "challenge_id")
 
     @classmethod
     def open(

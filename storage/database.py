@@ -7,6 +7,7 @@ one guarded UPDATE or DELETE: its row count is the answer.
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from playhouse.pool import PooledSqliteDatabase
 from playhouse.postgres_ext import PooledPsycopg3Database
 from psycopg.conninfo import conninfo_to_dict
 
+from storage.group_commit import GroupCommit
+
 BUSY_SECONDS = 5
 POOL = 10
 # The courier, readiness and a command look at the database beside the handlers.
@@ -31,9 +34,8 @@ POSTGRESQL_OPTIONS = "-c statement_timeout=4000 -c lock_timeout=3000 -c idle_in_
 
 database = peewee.DatabaseProxy()
 
-# SQLite has one writer at a time. Threads of one process queue here, fairly and without polling the file;
-# only other processes are left to SQLite's busy timeout.
-_writer = threading.Lock()
+_writer: GroupCommit | None = None
+_making_writer = threading.Lock()
 
 
 class UtcDateTimeField(peewee.Field):
@@ -106,23 +108,37 @@ def connection() -> Any:
 
 @contextmanager
 def atomic() -> Iterator[None]:
-    """One write transaction: all of it or, when anything raises, nothing."""
+    """One write transaction: all of it or, when anything raises, nothing. Durable once the block has ended."""
     if not is_sqlite():
         with database.atomic():
             yield
         return
-    if not _writer.acquire(timeout=BUSY_SECONDS):
-        raise peewee.OperationalError("the writer did not come free")
+    state = database.obj._state
+    own = state.conn
+
+    def use(connection: Any) -> None:
+        # Peewee keeps a thread's connection here; while it is the thread's turn, that is the writer's.
+        state.conn = own if connection is None else connection
+
     try:
-        with database.atomic("IMMEDIATE"):
+        with _sqlite_writer().transaction(use):
             yield
-    finally:
-        _writer.release()
+    except sqlite3.OperationalError as error:
+        raise peewee.OperationalError(str(error)) from error
+
+
+def _sqlite_writer() -> GroupCommit:
+    """The one for this database in this process, made when it is first needed."""
+    global _writer
+    with _making_writer:
+        if _writer is None:
+            _writer = GroupCommit(database.obj._connect(), BUSY_SECONDS)
+        return _writer
 
 
 def migrate() -> list[str]:
     """Bring the schema up to date; parallel callers wait for the first. Returns the names of the steps it took."""
-    with connection(), atomic():
+    with connection(), database.atomic(*(["IMMEDIATE"] if is_sqlite() else [])):
         if not is_sqlite():
             database.execute_sql("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
             database.execute_sql("SELECT pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))
@@ -147,5 +163,10 @@ def _runner() -> Runner:
 
 
 def close() -> None:
-    """Close every idle connection."""
+    """Close every idle connection, and the writer's."""
+    global _writer
+    with _making_writer:
+        if _writer is not None:
+            _writer.close()
+            _writer = None
     database.close_all()

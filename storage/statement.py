@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from functools import lru_cache
 from inspect import signature
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 from uuid import UUID
@@ -134,8 +135,20 @@ AS_READ = (peewee.TextField, peewee.BigIntegerField, peewee.IntegerField, peewee
 
 
 def _bound(value: Any, sqlite: bool) -> Any:
-    if isinstance(value, UUID):
-        return value.hex
-    if sqlite and isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="microseconds")
+    kind = type(value)
+    if kind is UUID:
+        return _hex(value)
+    if sqlite and kind is datetime:
+        return _text(value)
     return value
+
+
+# One request binds its user and its time many times over.
+@lru_cache(maxsize=1024)
+def _hex(value: UUID) -> str:
+    return value.hex
+
+
+@lru_cache(maxsize=1024)
+def _text(value: datetime) -> str:
+    return value.astimezone(UTC).isoformat(timespec="microseconds")

@@ -22,9 +22,9 @@ MOST_OPEN_REGISTRATIONS = 5
 class WebAuthnCredential(Model):
     """A credential record (W3C WebAuthn Level 3, section 4)."""
 
-    device_id = peewee.UUIDField(primary_key=True)
-    user = peewee.ForeignKeyField(User, on_delete="CASCADE", backref="credentials")
+    user = peewee.ForeignKeyField(User, on_delete="CASCADE")
     user_id: UUID
+    device_id = peewee.UUIDField()
     credential_id = peewee.BlobField(unique=True)
     public_key = peewee.BlobField()
     sign_count = peewee.BigIntegerField()
@@ -39,6 +39,7 @@ class WebAuthnCredential(Model):
 
     class Meta:
         table_name = "webauthn_credential"
+        primary_key = peewee.CompositeKey("user", "device_id")
 
     @classmethod
     def of(cls, caller: Caller) -> list[WebAuthnCredential]:
@@ -99,9 +100,9 @@ class WebAuthnCredential(Model):
 class WebAuthnRegistration(Model):
     """An open registration: a challenge for one user, taken once (WAR-01 to WAR-03)."""
 
-    challenge_id = peewee.UUIDField(primary_key=True)
     user = peewee.ForeignKeyField(User, on_delete="CASCADE")
     user_id: UUID
+    challenge_id = peewee.UUIDField()
     device_id = peewee.UUIDField()
     challenge = peewee.BlobField()
     user_verification = peewee.TextField()
@@ -110,6 +111,7 @@ class WebAuthnRegistration(Model):
 
     class Meta:
         table_name = "webauthn_registration"
+        primary_key = peewee.CompositeKey("user", "challenge_id")
 
     @classmethod
     def begin(cls, caller: Caller, challenge: bytes, user_verification: str, now: datetime) -> Self:
