@@ -67,6 +67,7 @@ def connect(url: str, pool: int = POOL) -> None:
         url: `sqlite:///path`, or `postgresql://user:password@host/name` with libpq's parameters.
         pool: How many connections handlers may hold at once.
     """
+    _close_writer()
     if url.startswith("postgresql://"):
         database.initialize(_postgresql(url, pool + BESIDE_THE_POOL))
     elif path := url.removeprefix("sqlite:///"):
@@ -164,9 +165,13 @@ def _runner() -> Runner:
 
 def close() -> None:
     """Close every idle connection, and the writer's."""
+    _close_writer()
+    database.close_all()
+
+
+def _close_writer() -> None:
     global _writer
     with _making_writer:
         if _writer is not None:
             _writer.close()
             _writer = None
-    database.close_all()

@@ -21,4 +21,4 @@ def database(tmp_path: Path) -> Iterator[Path]:
     storage.database.migrate()
     with storage.database.connection():
         yield path
-    storage.database.database.close_all()
+    storage.database.close()
