@@ -39,11 +39,13 @@ def pixels(text: str) -> Any:
     parts = dict(chunks(base64.b64decode(uri.removeprefix(PREFIX), validate=True)))
     assert list(parts) == [b"IHDR", b"IDAT", b"IEND"]
     width, height, *kind = struct.unpack(">IIBBBBB", parts[b"IHDR"])
-    assert kind == [8, 0, 0, 0, 0]
+    assert kind == [1, 0, 0, 0, 0]  # One bit a pixel: 1 is white.
     rows = zlib.decompress(parts[b"IDAT"])
-    assert len(rows) == height * (width + 1)
-    assert not any(rows[:: width + 1])  # No row is filtered.
-    grey = b"".join(rows[at + 1 : at + 1 + width] for at in range(0, len(rows), width + 1))
+    length = 1 + (width + 7) // 8
+    assert len(rows) == height * length
+    assert not any(rows[::length])  # No row is filtered.
+    bits = (f"{int.from_bytes(rows[at + 1 : at + length]):0{8 * (length - 1)}b}" for at in range(0, len(rows), length))
+    grey = b"".join(bytes(255 * int(bit) for bit in row[:width]) for row in bits)
     return memoryview(grey).cast("B", shape=[height, width])
 
 
