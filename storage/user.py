@@ -23,6 +23,8 @@ LONGEST_LOCK = timedelta(hours=1)
 # The lock that each wrong answer from the fifth on brings: 30 s, doubled each time, at most an hour.
 LOCKS = [min(FIRST_LOCK * 2**n, LONGEST_LOCK) for n in range(8)]
 HANDLE_BYTES = 32
+# Where a user's epoch begins is random, so that no assertion outlives a user who is deleted and begins again.
+FIRST_EPOCHS = 2**48
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +89,8 @@ class User(Model):
     @classmethod
     def ensure(cls, caller: Caller, now: datetime) -> None:
         """Make the row if this is the user's first enrolment."""
-        handle = secrets.token_bytes(HANDLE_BYTES)
-        _ensure(user=caller.id, tenant=caller.tenant, sub=caller.sub, handle=handle, now=now)
+        handle, epoch = secrets.token_bytes(HANDLE_BYTES), secrets.randbelow(FIRST_EPOCHS)
+        _ensure(user=caller.id, tenant=caller.tenant, sub=caller.sub, handle=handle, epoch=epoch, now=now)
 
     @classmethod
     def handle_of(cls, caller: Caller) -> bytes:
@@ -150,8 +152,10 @@ def _lock_after(now: Any, locks: Sequence[Any]) -> peewee.Case:
 
 
 _ensure = Change(
-    lambda user, tenant, sub, handle, now: (
-        User.insert(id=user, tenant=tenant, sub=sub, handle=handle, created_at=now).on_conflict_ignore().returning()
+    lambda user, tenant, sub, handle, epoch, now: (
+        User.insert(id=user, tenant=tenant, sub=sub, handle=handle, epoch=epoch, created_at=now)
+        .on_conflict_ignore()
+        .returning()
     )
 )
 _read = Query(lambda user: User.select().where(User.id == user), User)
