@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import AbstractContextManager
 from typing import Any
 
 import httpx
@@ -16,9 +12,9 @@ import jwt
 import pytest
 
 from tests.authenticator import Authenticator
+from tests.programs import serving
 from tests.running import API, TOP, RunningServer, free_port
 
-START_SECONDS = 20
 COMMANDS = {
     "fastapi": ["-m", "uvicorn", "--app-dir", str(TOP / "examples"), "fastapi_app:app", "--port"],
     "flask": ["-m", "flask", "--app", str(TOP / "examples" / "flask_app.py"), "run", "--port"],
@@ -27,36 +23,19 @@ COMMANDS = {
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with RunningServer(tmp_path_factory.mktemp("server")) as running:
-        yield running
+    with RunningServer(tmp_path_factory.mktemp("server")) as started:
+        yield started
 
 
-@contextlib.contextmanager
-def running_example(name: str, server: str) -> Iterator[httpx.Client]:
+def running(name: str, server: str) -> AbstractContextManager[httpx.Client]:
     """The example as its docstring starts it; a client of it."""
     port = free_port()
-    command = [sys.executable, *COMMANDS[name], str(port)]
-    environment = {**os.environ, "MFA_PUBLIC_URL": server}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
-            deadline = time.monotonic() + START_SECONDS
-            while True:
-                with contextlib.suppress(httpx.TransportError):
-                    client.get("/")
-                    break
-                assert process.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-            yield client
-    finally:
-        process.terminate()
-        process.wait(START_SECONDS)
+    return serving([sys.executable, *COMMANDS[name], str(port)], port, TOP, MFA_PUBLIC_URL=server)
 
 
 @pytest.fixture(scope="module", params=list(COMMANDS))
 def example(request: pytest.FixtureRequest, server: RunningServer) -> Iterator[httpx.Client]:
-    with running_example(request.param, server.origin) as client:
+    with running(request.param, server.origin) as client:
         yield client
 
 
@@ -142,8 +121,8 @@ def test_a_broken_signature_is_refused(example: httpx.Client, verified: dict[str
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_without_the_server_s_keys_nothing_opens(name: str, verified: dict[str, str], tmp_path: Path) -> None:
-    with running_example(name, f"http://localhost:{free_port()}") as example:
+def test_without_the_server_s_keys_nothing_opens(name: str, verified: dict[str, str]) -> None:
+    with running(name, f"http://localhost:{free_port()}") as example:
         answer = example.get("/vault", headers={"MFA-Assertion": verified["strong"]})
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "5"
