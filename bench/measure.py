@@ -1,0 +1,71 @@
+"""Servers side by side: the same piece of work for each in turn, round after round, so that a noisy moment hits all."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from bench.pieces import Piece
+from bench.people import Visitors
+from bench.servers import Server
+
+# What a server still does when the last answer is on its way.
+SETTLE_SECONDS = 0.05
+WARM_UP = 50
+
+
+class Sample(NamedTuple):
+    """One round of one server; milliseconds, of CPU time for each piece of work (so seconds for 1,000 of them)."""
+
+    cpu: float
+    per_second: float
+    p50: float
+    p99: float
+
+
+class Result(NamedTuple):
+    """All rounds of one server."""
+
+    server: Server
+    samples: Sequence[Sample]
+
+    def median(self, what: Callable[[Sample], float]) -> float:
+        return statistics.median(what(sample) for sample in self.samples)
+
+    def ratio(self, other: Result) -> float:
+        """Its CPU time to that of another server, round by round, of which this is the median."""
+        return statistics.median(mine.cpu / its.cpu for mine, its in zip(self.samples, other.samples, strict=True))
+
+
+class Site(NamedTuple):
+    """A server and its visitors."""
+
+    server: Server
+    visitors: Visitors
+
+
+def once(site: Site, piece: Piece, count: int | None = None) -> Sample:
+    send = piece.prepare(site.server, site.visitors, count or piece.count)
+    before = site.server.cpu_seconds()
+    load = send()
+    time.sleep(SETTLE_SECONDS)
+    took = site.server.cpu_seconds() - before
+    return Sample(1000 * took / load.sent, load.sent / load.seconds, load.p50, load.p99)
+
+
+def side_by_side(sites: Sequence[Site], piece: Piece, rounds: int) -> list[Result]:
+    samples: dict[int, list[Sample]] = {n: [] for n in range(len(sites))}
+    for site in sites:
+        once(site, piece, WARM_UP)
+    for _ in range(rounds):
+        for n, site in enumerate(sites):
+            samples[n].append(once(site, piece))
+    return [Result(site.server, samples[n]) for n, site in enumerate(sites)]
+
+
+def meet(sites: Iterable[Site], piece: Piece) -> None:
+    """Let every user be seen once, so that what a server remembers of tokens is there."""
+    for site in sites:
+        once(site, piece, len(site.visitors.people.with_totp))
