@@ -14,7 +14,7 @@ from factors.assertion import SigningKey
 from storage.audit import AuditEvent
 from storage.outbox import Mail, OutboxMail
 from storage.user import Caller
-from tests.authenticator import Authenticator, Deviations
+from tests.authenticator import Authenticator
 from tests.authenticator_app import AuthenticatorApp
 from tests.calling import Json, operation
 
@@ -126,13 +126,8 @@ class Person:
     ) -> Json:
         """Answer a registration that has begun."""
         answer = (key or self.key).register(begun["options"], origin=ORIGIN, **deviations)
-        return self.call(
-            "webauthn.complete",
-            assertion=assertion,
-            device_id=begun["device_id"],
-            challenge_id=begun["challenge_id"],
-            credential=answer,
-        )
+        ids = {"device_id": begun["device_id"], "challenge_id": begun["challenge_id"]}
+        return self.call("webauthn.complete", assertion=assertion, credential=answer, **ids)
 
     def _enabled(self, answer: Json) -> Json:
         self.backup_codes = answer.get("backup_codes", self.backup_codes)
@@ -176,9 +171,10 @@ class Person:
     # Verification.
 
     def challenge(self, method: str | None = None) -> Json:
-        return self.call("verification.challenge", **({"method": method} if method else {}))
+        given: Json = {} if method is None else {"method": method}
+        return self.call("verification.challenge", **given)
 
-    def verify(self, opened: Json, **answer: object) -> Json:
+    def verify(self, opened: Json, **answer: Any) -> Json:
         return self.call("verification.verify", challenge_id=opened["challenge_id"], **answer)
 
     def prove(self, method: str) -> str:
@@ -211,13 +207,10 @@ class Person:
 
     def events(self) -> list[tuple[str, str | None]]:
         """Their audit trail, oldest first: type and reason."""
-        rows = AuditEvent.select().where(AuditEvent.user_id == self.caller.id).order_by(AuditEvent.at)
+        rows = AuditEvent.select().where(AuditEvent.user_id == self.caller.id).order_by(AuditEvent.at, AuditEvent.id)
         return [(row.type, row.reason) for row in rows]
 
     def notices(self) -> Counter[str]:
         """How often they were told of what."""
         notices = (mail for mail in self.world.mails() if (mail.template, mail.to) == ("notice", self.email))
         return Counter(str(mail.values["event"]) for mail in notices)
-
-
-__all__ = ["NOW", "ORIGIN", "STEP", "Authenticator", "Deviations", "Person", "Policy", "World", "signing_key"]

@@ -15,6 +15,7 @@ from factors.errors import (
     NotEnabled,
     TooManyAttempts,
     TooManyEmails,
+    TotpRequired,
 )
 from storage.email import EmailFactor
 from storage.outbox import OutboxMail
@@ -289,7 +290,7 @@ def test_eml_04_a_code_mailed_by_challenge_works_once(user_with_email: Person, w
     opened = user_with_email.challenge("email")
     code = user_with_email.mailed_code()
     user_with_email.verify(opened, code=code)
-    with pytest.raises(Exception, match=r"invalid_code|totp_required"):
+    with pytest.raises((InvalidCode, TotpRequired)):
         user_with_email.call(operation, code=code)
     assert user_with_email.methods() == ["email"]
 
@@ -306,7 +307,7 @@ def test_stp_05_a_code_for_a_mailbox_that_was_forgotten_since_proves_nothing(use
     opened = alice.challenge("email")
     code = alice.mailed_code()
     alice.call("email.disable", code=alice.next_code())
-    with pytest.raises(Exception, match=r"invalid_code|challenge_not_found"):
+    with pytest.raises(InvalidCode):
         alice.verify(opened, code=code)
 
 
@@ -319,7 +320,7 @@ def test_eml_04_a_code_for_the_mailbox_before_this_one_proves_nothing(user_with_
     alice.claims["email"] = "alice@example.net"
     alice.world.later(minutes=1)
     alice.enrol_email()
-    with pytest.raises(Exception, match=r"invalid_code|challenge_not_found"):
+    with pytest.raises(InvalidCode):
         alice.verify(opened, code=code)
 
 
@@ -330,5 +331,5 @@ def test_stp_05_a_code_for_a_forgotten_mailbox_makes_no_backup_codes(user_with_k
     alice.challenge("email")
     code = alice.mailed_code()
     alice.call("email.disable", code=alice.prove("webauthn"))
-    with pytest.raises(Exception, match=r"invalid_code|totp_required"):
+    with pytest.raises(InvalidCode):
         alice.call("backup.regenerate", code=code)
