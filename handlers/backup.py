@@ -12,6 +12,7 @@ from factors import backup
 from factors.assertion import SigningKey
 from factors.errors import NotEnabled, TotpRequired
 from handlers import notice, proof, step_up
+from handlers.hashing import digests, may_hash
 from handlers.settings import Settings
 from storage import audit
 from storage.backup import BackupCodeSet
@@ -20,6 +21,7 @@ from storage.methods import Methods
 from storage.user import Caller
 
 
+@may_hash
 def regenerate(
     caller: Caller, body: dict[str, Any], now: datetime, settings: Settings, signing_keys: Sequence[SigningKey]
 ) -> dict[str, Any]:
@@ -57,7 +59,7 @@ class NewSet:
     def make(cls) -> NewSet:
         salt = secrets.token_bytes(backup.SALT_BYTES)
         codes = backup.codes_of(secrets.token_bytes(backup.COUNT * backup.CODE_BYTES))
-        return cls(codes, salt, [backup.digest(code, salt) for code in codes])
+        return cls(codes, salt, digests(codes, salt))
 
     @classmethod
     def for_first_method(cls, caller: Caller) -> NewSet | None:

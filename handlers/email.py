@@ -14,6 +14,7 @@ from factors.assertion import SigningKey
 from factors.errors import EmailMissing
 from handlers import notice, proof, step_up
 from handlers.backup import NewSet, keep_first
+from handlers.hashing import may_hash
 from handlers.settings import Settings
 from storage import audit
 from storage.database import atomic
@@ -44,6 +45,7 @@ def enable(
     return {"email": email.masked(caller.email), "expires_at": pending.expires_at, "resend_at": now + RESEND}
 
 
+@may_hash
 def confirm(
     caller: Caller,
     body: dict[str, Any],

@@ -12,10 +12,11 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import Literal, TypeVar
 
-from factors import backup, totp
+from factors import totp
 from factors.assertion import SigningKey
 from factors.errors import InvalidCode
 from handlers import notice, step_up
+from handlers.hashing import digests
 from handlers.settings import Settings
 from storage import audit
 from storage.backup import BackupCode, BackupCodeSet
@@ -161,7 +162,7 @@ def _backup_code(caller: Caller, code: str, now: datetime) -> Spend:
     code_set = BackupCodeSet.of(caller)
     if code_set is None:
         raise InvalidCode(reason="not enabled")
-    digest = backup.digest(code, bytes(code_set.salt))
+    [digest] = digests([code], bytes(code_set.salt))
 
     def spend() -> None:
         BackupCode.spend(caller, digest, now)

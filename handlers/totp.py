@@ -11,6 +11,7 @@ from factors import qr, totp
 from factors.assertion import SigningKey
 from handlers import notice, proof, step_up
 from handlers.backup import NewSet, keep_first
+from handlers.hashing import may_hash
 from handlers.settings import Settings
 from storage import audit
 from storage.database import atomic
@@ -42,6 +43,7 @@ def enable(
     }
 
 
+@may_hash
 def confirm(
     caller: Caller,
     body: dict[str, Any],

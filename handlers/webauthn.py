@@ -15,6 +15,7 @@ from factors.webauthn import verify_registration
 from factors.webauthn_options import creation_options
 from handlers import notice, step_up
 from handlers.backup import NewSet, keep_first
+from handlers.hashing import may_hash
 from handlers.settings import Settings
 from storage import audit
 from storage.database import atomic
@@ -59,6 +60,7 @@ def begin(
     }
 
 
+@may_hash
 def complete(
     caller: Caller,
     body: dict[str, Any],

@@ -52,6 +52,7 @@ class Operation:
     ) -> None:
         self.id: str = operation.operation_id
         self.handler: Callable[..., Any] = operation.function
+        self.is_slow = getattr(self.handler, "may_hash", False)
         self.is_async = inspect.iscoroutinefunction(self.handler)
         self.settings = settings
         self.workers = workers
@@ -96,7 +97,7 @@ class Operation:
         if self.is_async:
             result = await self.handler(**arguments)
         else:
-            result = await self.workers.run(self.handler, arguments)
+            result = await self.workers.run(self.handler, arguments, slow=self.is_slow)
         payload = orjson.dumps(result, option=orjson.OPT_UTC_Z)
         if self.answer is not None and not self.answer.is_valid(orjson.loads(payload)):
             raise AnswerBreaksContract(self.id)

@@ -25,14 +25,23 @@ STOP_SECONDS = 5.0
 log = structlog.get_logger()
 
 Job = tuple[Callable[..., Any], Mapping[str, Any], "asyncio.Future[Any]"]
+Jobs = queue.SimpleQueue[Job | None]
 
 
 class Workers:
-    """So many threads from `start` to `stop`; calls beyond that wait in line."""
+    """So many threads from `start` to `stop`; calls beyond that wait in line.
+
+    Calls that may take long have a line and threads of their own, a third of all, and never hold up the others.
+    """
 
     def __init__(self, threads: int) -> None:
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._threads = [threading.Thread(target=self._work, name="handlers", daemon=True) for _ in range(threads)]
+        self._quick: Jobs = queue.SimpleQueue()
+        self._slow: Jobs = queue.SimpleQueue()
+        slow = max(1, threads // 3)
+        lines = [self._slow] * slow + [self._quick] * max(1, threads - slow)
+        self._threads = [
+            threading.Thread(target=self._work, args=(line,), name="handlers", daemon=True) for line in lines
+        ]
         self._loop: asyncio.AbstractEventLoop
 
     def start(self) -> None:
@@ -43,24 +52,24 @@ class Workers:
 
     def stop(self) -> None:
         """Let what is at work end. A call that hangs is left behind: its thread ends with the process."""
-        for _ in self._threads:
-            self._jobs.put(None)
+        for line in (self._quick, self._slow):
+            line.put(None)
         deadline = time.monotonic() + STOP_SECONDS
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
 
-    async def run(self, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    async def run(self, function: Callable[..., Any], arguments: Mapping[str, Any], *, slow: bool) -> Any:
         """Call in a thread, with a database connection. Raises what the call raises, or TimeoutError."""
         future: asyncio.Future[Any] = self._loop.create_future()
         deadline = self._loop.call_later(ANSWER_SECONDS, _expire, future)
-        self._jobs.put((function, arguments, future))
+        (self._slow if slow else self._quick).put((function, arguments, future))
         try:
             return await future
         finally:
             deadline.cancel()
 
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
+    def _work(self, jobs: Jobs) -> None:
+        while (job := jobs.get()) is not None:
             function, arguments, future = job
             # Nobody waits any more: it is not begun.
             if future.done():
@@ -75,6 +84,7 @@ class Workers:
                 self._loop.call_soon_threadsafe(_fail, future, error)
             else:
                 self._loop.call_soon_threadsafe(_succeed, future, result)
+        jobs.put(None)  # For the next thread of this line.
         database.close()
 
 
