@@ -24,14 +24,16 @@ Changed = Literal["totp", "email", "webauthn"]
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """What a change stands on: an assertion and the epoch in it, or nothing where the policy asks for nothing."""
+    """What a change stands on: an assertion and the epoch in it; a login and the epoch without a method; or nothing,
+    where the policy asks for nothing.
+    """
 
     method: str | None = None
     epoch: int | None = None
     refusal: Refusal | None = None
 
     def change_factors(self, caller: Caller, now: datetime) -> None:
-        """Begin the change, within its transaction. Raises `refusal` when factors have changed since the assertion.
+        """Begin the change, within its transaction. Raises `refusal` when factors have changed since that epoch.
 
         A backup code is there for recovery, and its owner hears of it.
         """
@@ -81,12 +83,14 @@ def require(
     """
     if settings.step_up == "off":
         return Permit()
+    # Before the methods: whatever changes them from here on makes the epoch another.
+    epoch = User.epoch_of(caller)
     methods = Methods.of(caller)
     if not methods.enabled:
         oldest = now - timedelta(seconds=settings.enrol_max_age)
         if caller.auth_time is None or caller.auth_time < oldest:
             raise StepUpRequired(max_age=settings.enrol_max_age, reason="login is not fresh")
-        return Permit()
+        return Permit(None, epoch, StepUpRequired(max_age=MAX_AGE, reason="no longer the first method"))
     accepted = accepted_for(changed, methods)
     required = StepUpRequired(acr_values=tuple(ACR[method] for method in accepted), max_age=MAX_AGE)
     if token is None:
