@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import secrets
 import time
-import secrets
 import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import peewee
 
@@ -56,17 +55,3 @@ def _next_id() -> uuid.UUID:
 
 
 _record = Addition(AuditEvent)
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-RANDOM_BITS = 62
-
-
-def id_at(at: datetime, low: int = 0) -> uuid.UUID:
-    """The id of an event, a UUIDv7 (RFC 9562 section 5.7) whose order is that of the times, to the microsecond.
-
-    So the primary key alone finds what happened in a time, and what retention no longer keeps. `low` tells events of
-    one moment apart: random, or 0 for the first id there can be at a time.
-    """
-    milliseconds, microseconds = divmod((at - _EPOCH) // timedelta(microseconds=1), 1000)
-    fraction = microseconds * 4096 // 1000
-    return uuid.UUID(int=milliseconds << 80 | 7 << 76 | fraction << 64 | 2 << RANDOM_BITS | low)
