@@ -17,8 +17,6 @@ from factors.webauthn_response import (
     response_of,
 )
 
-__all__ = ["VerifiedAssertion", "credential_id_of", "verify_assertion"]
-
 
 @dataclass(frozen=True, slots=True)
 class VerifiedAssertion:

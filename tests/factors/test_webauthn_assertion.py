@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from factors.webauthn import RegisteredCredential
-from factors.webauthn_assertion import credential_id_of
+from factors.webauthn_response import credential_id_of
 from tests.authenticator import AT, BE, BS, ED, UP, UV, Authenticator, Json, base64url
 from tests.cose import EDDSA, ES256, ES384, ES512, RS256, cbor
 from tests.factors.ceremony import (
