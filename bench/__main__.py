@@ -33,9 +33,11 @@ def main(quick: bool, rounds: int | None) -> None:
         kinds = (Ours, StarletteFloor) if quick else (Ours, StarletteFloor, ConnexionFloor)
         servers: list[Server] = [kind(folder / kind.name, issuer.key) for kind in kinds]
         for server in servers:
-            server.seed(people)
             server.start()
             stack.callback(server.stop)
+            # While it runs: with the last connection, SQLite would delete the log that it writes to, and the first
+            # commits would pay for a new one.
+            server.seed(people)
         sites = [Site(server, Visitors(people)) for server in servers]
         meet(sites, pieces.QUICK[0])
         table.head([server.name for server in servers])

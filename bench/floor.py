@@ -6,6 +6,8 @@ and all that works once does: one guarded statement each, with full sync.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import secrets
 import sqlite3
@@ -16,9 +18,12 @@ from typing import Any
 
 import jwt
 import pyotp
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from fido2.server import Fido2Server
-from fido2.webauthn import AttestedCredentialData, PublicKeyCredentialRpEntity, PublicKeyCredentialUserEntity
+from fido2 import cbor
+from fido2.cose import CoseKey
+from fido2.utils import websafe_decode, websafe_encode
+from fido2.webauthn import AttestationObject, AuthenticatorData
 
 STEP = 30
 MINUTES_10 = 600
@@ -26,16 +31,20 @@ TABLES = """
 CREATE TABLE IF NOT EXISTS totp (
     user TEXT PRIMARY KEY, device_id TEXT NOT NULL, secret TEXT NOT NULL, last_step INTEGER NOT NULL DEFAULT 0,
     begun_at REAL NOT NULL, confirmed_at REAL, used_at REAL
-);
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS security_key (
-    credential_id BLOB PRIMARY KEY, user TEXT NOT NULL, device_id TEXT NOT NULL, data BLOB NOT NULL,
-    sign_count INTEGER NOT NULL, created_at REAL NOT NULL, used_at REAL
-);
-CREATE INDEX IF NOT EXISTS security_key_user ON security_key (user);
+    user TEXT NOT NULL, credential_id BLOB NOT NULL UNIQUE, device_id TEXT NOT NULL, public_key BLOB NOT NULL,
+    sign_count INTEGER NOT NULL, created_at REAL NOT NULL, used_at REAL,
+    PRIMARY KEY (user, credential_id)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS challenge (
     id TEXT PRIMARY KEY, user TEXT NOT NULL, purpose TEXT NOT NULL, challenge TEXT NOT NULL, begun_at REAL NOT NULL
-);
+) WITHOUT ROWID;
 """
+RP_ID = "localhost"
+RP_ID_HASH = hashlib.sha256(RP_ID.encode()).digest()
+ORIGIN = os.environ.get("FLOOR_ORIGIN", "")
+ALGORITHMS = (-7, -8, -257)
 
 Body = dict[str, Any]
 
@@ -55,11 +64,6 @@ def connect(path: str | Path) -> sqlite3.Connection:
 
 
 database = connect(os.environ.get("FLOOR_DATABASE", ":memory:"))
-_relying_party = Fido2Server(
-    PublicKeyCredentialRpEntity(id="localhost", name="MFA server"),
-    attestation="none",
-    verify_origin=lambda origin: origin == os.environ["FLOOR_ORIGIN"],
-)
 _token_key = (
     load_pem_private_key(Path(os.environ["FLOOR_TOKEN_KEY"]).read_bytes(), None).public_key()
     if "FLOOR_TOKEN_KEY" in os.environ
@@ -96,7 +100,10 @@ def totp_enable(user: str, account: str) -> Body:
     )
     if begun.rowcount != 1:
         raise Refused(409, "already_enabled")
-    return {"secret": secret, "otpauth_uri": pyotp.TOTP(secret).provisioning_uri(name=account, issuer_name="MFA server")}
+    return {
+        "secret": secret,
+        "otpauth_uri": pyotp.TOTP(secret).provisioning_uri(name=account, issuer_name="MFA server"),
+    }
 
 
 def totp_confirm(user: str, body: Body) -> Body:
@@ -106,9 +113,7 @@ def totp_confirm(user: str, body: Body) -> Body:
     if found is None:
         raise Refused(409, "no_pending_enrolment")
     device_id, secret = found
-    update = (
-        "UPDATE totp SET confirmed_at = ?, last_step = ? WHERE user = ? AND device_id = ? AND confirmed_at IS NULL"
-    )
+    update = "UPDATE totp SET confirmed_at = ?, last_step = ? WHERE user = ? AND device_id = ? AND confirmed_at IS NULL"
     if database.execute(update, (now, _step(secret, body["code"], now), user, device_id)).rowcount != 1:
         raise Refused(403, "invalid_code")
     return {"type": "totp", "enabled": True, "device_id": device_id}
@@ -136,63 +141,110 @@ def _step(secret: str, code: str, now: float) -> int:
 
 
 def webauthn_begin(user: str, account: str) -> Body:
-    options, state = _relying_party.register_begin(
-        PublicKeyCredentialUserEntity(id=user.encode(), name=account, display_name=account),
-        _keys_of(user),
-        user_verification="preferred",  # type: ignore[arg-type]
-    )
-    challenge_id = _keep(user, "register", state["challenge"])
-    return {"device_id": str(uuid.uuid4()), "challenge_id": challenge_id, "options": dict(options.public_key)}
+    challenge = _challenge()
+    options = {
+        "rp": {"id": RP_ID, "name": "MFA server"},
+        "user": {"id": websafe_encode(user.encode()), "name": account, "displayName": account},
+        "challenge": challenge,
+        "pubKeyCredParams": [{"type": "public-key", "alg": algorithm} for algorithm in ALGORITHMS],
+        "excludeCredentials": _keys_of(user),
+        "authenticatorSelection": {"userVerification": "preferred"},
+        "attestation": "none",
+    }
+    return {"device_id": str(uuid.uuid4()), "challenge_id": _keep(user, "register", challenge), "options": options}
 
 
 def webauthn_complete(user: str, body: Body) -> Body:
-    state = _take(user, "register", body["challenge_id"])
+    challenge = _take(user, "register", body["challenge_id"])
     try:
-        registered = _relying_party.register_complete(state, body["credential"])
+        response = body["credential"]["response"]
+        _check_client_data(websafe_decode(response["clientDataJSON"]), "webauthn.create", challenge)
+        data = AttestationObject(websafe_decode(response["attestationObject"])).auth_data
+        _check_authenticator_data(data)
+        credential = data.credential_data
+        if credential is None or credential.public_key.ALGORITHM not in ALGORITHMS:
+            raise ValueError("no credential of a kind that was asked for")
     except (ValueError, KeyError, TypeError) as error:
         raise Refused(403, "invalid_credential") from error
-    data = registered.credential_data
-    if data is None:
-        raise Refused(403, "invalid_credential")
     add = "INSERT OR IGNORE INTO security_key VALUES (?, ?, ?, ?, ?, ?, NULL)"
-    row = (data.credential_id, user, body["device_id"], bytes(data), registered.counter, time.time())
+    public_key = cbor.encode(credential.public_key)
+    row = (user, credential.credential_id, body["device_id"], public_key, data.counter, time.time())
     if database.execute(add, row).rowcount != 1:
         raise Refused(409, "credential_exists")
     return {"type": "webauthn", "enabled": True, "device_id": body["device_id"]}
 
 
 def webauthn_challenge(user: str) -> Body:
-    options, state = _relying_party.authenticate_begin(_keys_of(user))
-    return {"challenge_id": _keep(user, "verify", state["challenge"]), "options": dict(options.public_key)}
+    challenge = _challenge()
+    options = {
+        "rpId": RP_ID,
+        "challenge": challenge,
+        "allowCredentials": _keys_of(user),
+        "userVerification": "preferred",
+    }
+    return {"challenge_id": _keep(user, "verify", challenge), "options": options}
 
 
 def webauthn_verify(user: str, body: Body) -> Body:
-    state = _take(user, "verify", body["challenge_id"])
+    challenge = _take(user, "verify", body["challenge_id"])
     try:
-        used = _relying_party.authenticate_complete(state, _keys_of(user), body["credential"])
-    except (ValueError, KeyError, TypeError) as error:
+        response = body["credential"]["response"]
+        client_data = websafe_decode(response["clientDataJSON"])
+        _check_client_data(client_data, "webauthn.get", challenge)
+        data = AuthenticatorData(websafe_decode(response["authenticatorData"]))
+        _check_authenticator_data(data)
+        credential_id = websafe_decode(body["credential"]["rawId"])
+        query = "SELECT public_key FROM security_key WHERE user = ? AND credential_id = ?"
+        (public_key,) = database.execute(query, (user, credential_id)).fetchone()
+        signed = data + hashlib.sha256(client_data).digest()
+        CoseKey.parse(cbor.decode(public_key)).verify(signed, websafe_decode(response["signature"]))
+    except (ValueError, KeyError, TypeError, InvalidSignature) as error:
         raise Refused(403, "invalid_credential") from error
-    update = "UPDATE security_key SET used_at = ? WHERE credential_id = ? AND user = ?"
-    database.execute(update, (time.time(), used.credential_id, user))
+    use = (
+        "UPDATE security_key SET used_at = ?, sign_count = ? "
+        "WHERE user = ? AND credential_id = ? AND (sign_count < ? OR sign_count = 0 AND ? = 0)"
+    )
+    values = (time.time(), data.counter, user, credential_id, data.counter, data.counter)
+    if database.execute(use, values).rowcount != 1:
+        raise Refused(403, "invalid_credential")
     return {"verified": True, "method": "webauthn"}
 
 
-def _keys_of(user: str) -> list[AttestedCredentialData]:
-    found = database.execute("SELECT data FROM security_key WHERE user = ?", (user,))
-    return [AttestedCredentialData(data) for (data,) in found]
+def _challenge() -> str:
+    return websafe_encode(secrets.token_bytes(32))
+
+
+def _check_client_data(raw: bytes, kind: str, challenge: str) -> None:
+    client_data = json.loads(raw)
+    if client_data["type"] != kind or client_data["origin"] != ORIGIN or client_data.get("crossOrigin"):
+        raise ValueError("another ceremony")
+    if not secrets.compare_digest(client_data["challenge"], challenge):
+        raise ValueError("another challenge")
+
+
+def _check_authenticator_data(data: AuthenticatorData) -> None:
+    if data.rp_id_hash != RP_ID_HASH or not data.is_user_present():
+        raise ValueError("another relying party, or nobody there")
+
+
+def _keys_of(user: str) -> list[Body]:
+    found = database.execute("SELECT credential_id FROM security_key WHERE user = ?", (user,))
+    return [{"type": "public-key", "id": websafe_encode(credential_id)} for (credential_id,) in found]
 
 
 def _keep(user: str, purpose: str, challenge: str) -> str:
     challenge_id = str(uuid.uuid4())
-    database.execute("INSERT INTO challenge VALUES (?, ?, ?, ?, ?)", (challenge_id, user, purpose, challenge, time.time()))
+    database.execute(
+        "INSERT INTO challenge VALUES (?, ?, ?, ?, ?)", (challenge_id, user, purpose, challenge, time.time())
+    )
     return challenge_id
 
 
-def _take(user: str, purpose: str, challenge_id: str) -> Body:
+def _take(user: str, purpose: str, challenge_id: str) -> str:
     taken = database.execute(
         "DELETE FROM challenge WHERE id = ? AND user = ? AND purpose = ? AND begun_at > ? RETURNING challenge",
         (challenge_id, user, purpose, time.time() - MINUTES_10),
     ).fetchall()
     if not taken:
         raise Refused(404, "challenge_not_found")
-    return {"challenge": taken[0][0], "user_verification": "preferred"}
+    return str(taken[0][0])

@@ -81,7 +81,9 @@ app = Starlette(
             ),
             methods=["POST"],
         ),
-        Route(f"{ME}/challenge", operation(lambda claims, _: floor.webauthn_challenge(claims["sub"])), methods=["POST"]),
+        Route(
+            f"{ME}/challenge", operation(lambda claims, _: floor.webauthn_challenge(claims["sub"])), methods=["POST"]
+        ),
         Route(f"{ME}/verify", operation(verify, ("challenge_id",)), methods=["POST"]),
     ]
 )

@@ -46,4 +46,6 @@ def cpu_seconds(pids: list[int]) -> float:
 
 def memory_mib(pids: list[int]) -> float:
     """Resident memory. Pages that processes share count in each of them."""
-    return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids) * os.sysconf("SC_PAGE_SIZE") / MIB
+    return (
+        sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids) * os.sysconf("SC_PAGE_SIZE") / MIB
+    )

@@ -102,7 +102,6 @@ def _enrol_totp(person: Person) -> Flow:
 
 def _register_key(server: Server, visitors: Visitors, person: Person, key: Authenticator) -> Flow:
     begun = ok((yield post(f"{ME}/webauthn/register/begin", person.token)))
-    begun["options"].setdefault("excludeCredentials", [])
     body = {
         "device_id": begun["device_id"],
         "challenge_id": begun["challenge_id"],

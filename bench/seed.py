@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import os
 import sqlite3
-import struct
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -117,7 +116,6 @@ def _credential(person: Person, now: datetime) -> dict[str, Any]:
 def floor_people(connection: sqlite3.Connection, seeded: People) -> None:
     """The same users in the database of a floor."""
     now = time.time()
-    identifiers = [os.urandom(32) for _ in seeded.with_key]
     public_key = cbor(cose_key(new_key(ES256), ES256))
     connection.execute("BEGIN IMMEDIATE")
     connection.executemany(
@@ -129,15 +127,7 @@ def floor_people(connection: sqlite3.Connection, seeded: People) -> None:
     )
     connection.executemany(
         "INSERT INTO security_key VALUES (?, ?, ?, ?, 0, ?, NULL)",
-        [
-            (identifier, person.sub, str(uuid.uuid4()), _attested(identifier, public_key), now)
-            for person, identifier in zip(seeded.with_key, identifiers, strict=True)
-        ],
+        [(person.sub, os.urandom(32), str(uuid.uuid4()), public_key, now) for person in seeded.with_key],
     )
     connection.execute("COMMIT")
     connection.close()
-
-
-def _attested(identifier: bytes, public_key: bytes) -> bytes:
-    """Attested credential data (W3C WebAuthn Level 3, section 6.5.1), as python-fido2 keeps a key."""
-    return bytes(16) + struct.pack(">H", len(identifier)) + identifier + public_key

@@ -18,7 +18,9 @@ def head(servers: Sequence[str]) -> None:
 
 def row(*cells: str) -> None:
     widths = [26, 14, 13, 10, 8, 8, 12, 12, 8]
-    first, *others = [cell.ljust(width) if n < 2 else cell.rjust(width) for n, (cell, width) in enumerate(zip(cells, widths))]
+    first, *others = [
+        cell.ljust(width) if n < 2 else cell.rjust(width) for n, (cell, width) in enumerate(zip(cells, widths))
+    ]
     click.echo(" ".join([first, *others]).rstrip())
 
 
