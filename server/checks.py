@@ -1,20 +1,24 @@
-"""What `mfa-server check` tries: each part raises ValueError, in one sentence, when the server could not use it."""
+"""What `mfa-server check` tries: each part returns facts, or raises ValueError, in one sentence, when it is no use."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
 
 import peewee
 
 from server.mail import Delayed
+from server.setting_types import KEY_ID
 from server.settings import Settings
 from server.tokens import Verifier
 from server.transport import transport
-from storage import database
+from storage import database, rotation
+from storage.sealing import Keyring
 
 
-def check_database(settings: Settings) -> None:
+def check_database(settings: Settings) -> Iterable[str]:
     """Raises ValueError as well when the schema is not the one of this version."""
     database.connect(settings.database_url)
     try:
@@ -27,22 +31,82 @@ def check_database(settings: Settings) -> None:
         database.close()
     if pending:
         raise ValueError("The schema is not current. Run `mfa-server migrate`.")
+    return ()
 
 
-def check_keys(settings: Settings) -> None:
+def check_sealing(settings: Settings) -> Iterator[str]:
+    database.connect(settings.database_url)
+    try:
+        with database.connection():
+            yield from sealing_keys(settings)
+    except peewee.DatabaseError as error:
+        raise ValueError(f"The database failed: {str(error).splitlines()[0]}.") from error
+    finally:
+        database.close()
+
+
+def sealing_keys(settings: Settings) -> Iterator[str]:
+    """What each key holds, in the database that is connected; then raises ValueError if one is missing or wrong."""
+    held = rotation.count_by_key(datetime.now(UTC))
+    unknown = {key: rows for key, rows in held.items() if key not in settings.secret_keys}
+    for key in settings.secret_keys:
+        yield f"key {key} holds {_listed(held.get(key))}. {_advice(key, settings, held.get(key))}"
+    for key, rows in unknown.items():
+        yield f"key {_key_id(key)} holds {_listed(rows)}. It is not in MFA_SECRET_KEYS."
+    wrong = [
+        f"MFA_SECRET_KEYS lacks {_key_id(key)}: add it at the end." for key, rows in unknown.items() if _sealed(rows)
+    ]
+    sample = rotation.sample(Keyring(settings.secret_keys))
+    unreadable = {row.key_id for row in sample.unreadable} & set(settings.secret_keys)
+    wrong += [
+        f"The key {key} of MFA_SECRET_KEYS opens nothing of what {key} sealed: it is another key."
+        for key in sorted(unreadable)
+        if not sample.opened_by[key]
+    ]
+    if wrong:
+        raise ValueError(" ".join(wrong))
+
+
+def _advice(key: str, settings: Settings, rows: Counter[str] | None) -> str:
+    if key == next(iter(settings.secret_keys)):
+        return "It seals."
+    if not rows:
+        return "It may be taken out of MFA_SECRET_KEYS when no server seals with it any more."
+    return "`mfa-server rotate-keys` seals it anew." if _sealed(rows) else "They expire within ten minutes."
+
+
+def _sealed(rows: Counter[str]) -> int:
+    return rows.total() - rows[rotation.CODES]
+
+
+def _listed(rows: Counter[str] | None) -> str:
+    return ", ".join(f"{table} {count}" for table, count in rows.items()) if rows else "nothing"
+
+
+def _key_id(found: str) -> str:
+    """What stands in a row where a key id should, if it has the form of one."""
+    return found if KEY_ID.fullmatch(found) else "(none)"
+
+
+def check_keys(settings: Settings) -> Iterable[str]:
     if not asyncio.run(Verifier.from_settings(settings).keys.ready()):
         raise ValueError("MFA_JWT_JWKS_URL gives no key for MFA_JWT_ALGORITHMS.")
+    return ()
 
 
-def check_mail(settings: Settings) -> None:
+def check_mail(settings: Settings) -> Iterable[str]:
     try:
         transport(settings).check()
     except Delayed as error:
         raise ValueError(f"Mail would not be taken: {error}.") from error
+    return ()
 
 
-PARTS: dict[str, Callable[[Settings], None]] = {
+PARTS: dict[str, Callable[[Settings], Iterable[str]]] = {
     "database": check_database,
+    "sealing": check_sealing,
     "keys": check_keys,
     "mail": check_mail,
 }
+# A part that is no use without another.
+NEEDS = {"sealing": "database"}

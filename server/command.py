@@ -1,4 +1,4 @@
-"""The command `mfa-server`: serve, token, migrate, check."""
+"""The command `mfa-server`: serve, token, migrate, check; the operator's commands are in modules of their own."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import click
 import peewee
 import structlog
 
-from server import checks, development, logs, serving, settings
+from server import checks, development, help_desk, logs, operator, serving, settings
 from server.courier import Courier
-from server.settings import Settings, WrongSettings
+from server.settings import Settings
+from server.stop import Stop, StopAtSettings, load_settings, warn_of_unknown_settings
 from server.tokens import Verifier
 from storage import database
 
@@ -20,24 +21,6 @@ TOKEN_SECONDS = 3600
 DATABASE_SECONDS = 30
 
 log = structlog.get_logger()
-
-
-class Stop(click.ClickException):
-    """The command ends here; each line says a reason."""
-
-    def __init__(self, *lines: str) -> None:
-        super().__init__("\n".join(lines))
-        self.lines = lines
-
-    def show(self, file: object = None) -> None:
-        for line in self.lines:
-            click.echo(f"Error: {line}", err=True)
-
-
-class StopAtSettings(Stop):
-    """The settings are wrong."""
-
-    exit_code = 2
 
 
 class Serve(click.Command):
@@ -55,20 +38,24 @@ def main() -> None:
     os.umask(0o077)
 
 
+for command in (operator.rotate_keys, operator.after_restore, operator.audit, help_desk.user):
+    main.add_command(command)
+
+
 @main.command(cls=Serve)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 takes any free one.")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes that serve.")
 def serve(host: str, port: int, workers: int) -> None:
     """Start the server. Without any setting: for development, with SQLite, keys and mail in ./mfa-data."""
-    _warn_of_unknown_settings()
+    warn_of_unknown_settings()
     _settings()
     try:
         listener = serving.listen(host, port)
     except OSError as error:
         raise Stop(f"Cannot listen on {host} port {port}: {error.strerror}.") from error
     _set_default_urls(listener.getsockname()[1])
-    current = _load()
+    current = load_settings()
     logs.configure(current)
     _ready_database(current)
     if current.env == "development":
@@ -89,7 +76,7 @@ def serve(host: str, port: int, workers: int) -> None:
 @click.option("--ttl", default=TOKEN_SECONDS, show_default=True, type=click.IntRange(1), help="Seconds it is good for.")
 def token(sub: str, email: str | None, tenant: str | None, scope: str | None, ttl: int) -> None:
     """Print an access token for development, signed with the key in the data folder."""
-    _warn_of_unknown_settings()
+    warn_of_unknown_settings()
     current = _settings()
     if not current.takes_development_tokens:
         raise Stop("Tokens come from the issuer that the MFA_JWT_ settings name. Ask it for one.")
@@ -100,7 +87,7 @@ def token(sub: str, email: str | None, tenant: str | None, scope: str | None, tt
 @main.command()
 def migrate() -> None:
     """Bring the database's schema up to date."""
-    _warn_of_unknown_settings()
+    warn_of_unknown_settings()
     for step in _migrate(_settings()):
         click.echo(step)
     click.echo("The schema is up to date.")
@@ -109,7 +96,7 @@ def migrate() -> None:
 @main.command()
 def check() -> None:
     """Try settings, database, keys and mail, and say what is wrong."""
-    _warn_of_unknown_settings()
+    warn_of_unknown_settings()
     try:
         current = _settings()
     except StopAtSettings as wrong:
@@ -118,12 +105,15 @@ def check() -> None:
         raise SystemExit(1) from None
     click.echo("settings: ok")
     logs.configure(current)
-    failed = False
+    failed = []
     for part, attempt in checks.PARTS.items():
+        if checks.NEEDS.get(part) in failed:
+            continue
         try:
-            attempt(current)
+            for fact in attempt(current):
+                click.echo(f"{part}: {fact}")
         except ValueError as error:
-            failed = True
+            failed.append(part)
             click.echo(f"{part}: {error}")
         else:
             click.echo(f"{part}: ok")
@@ -131,21 +121,9 @@ def check() -> None:
         raise SystemExit(1)
 
 
-def _warn_of_unknown_settings() -> None:
-    for line in settings.unknown(os.environ):
-        click.echo(f"Warning: {line}", err=True)
-
-
-def _load() -> Settings:
-    try:
-        return settings.load()
-    except WrongSettings as error:
-        raise StopAtSettings(*error.lines) from None
-
-
 def _settings() -> Settings:
     """The settings, of which each part of the server can be made."""
-    current = _load()
+    current = load_settings()
     wrong = []
     try:
         Verifier.from_settings(current)

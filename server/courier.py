@@ -32,10 +32,14 @@ log = structlog.get_logger()
 
 
 class Courier(threading.Thread):
-    """Sends what is in the outbox from `start` to `stop`. Raises ValueError when the settings for mail are wrong."""
+    """Sends what is in the outbox from `start` to `stop`, and purges. `audit_retention` is that of `purge`.
 
-    def __init__(self, settings: Settings) -> None:
+    Raises ValueError when the settings for mail are wrong.
+    """
+
+    def __init__(self, settings: Settings, audit_retention: timedelta | None = None) -> None:
         super().__init__(name="courier", daemon=True)
+        self._audit_retention = audit_retention
         self._transport = transport(settings)
         self._sender = sender_address(settings.mail_from, settings.issuer_name)
         self._issuer = settings.issuer_name
@@ -105,4 +109,4 @@ class Courier(threading.Thread):
                 expired = OutboxMail.expire(now)
             for mail in expired:
                 log.warning("mail.expired", id=str(mail.id), template=mail.template, attempts=mail.attempts)
-            purge(now)
+            purge(now, self._audit_retention)

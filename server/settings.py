@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -152,6 +153,9 @@ class Settings(BaseSettings):
         default="preferred", description="Whether a key asks for a PIN or a fingerprint."
     )
     totp_window: int = Field(default=1, ge=0, le=1, description="How many steps of 30 s a code may be early or late.")
+    audit_retention_days: int = Field(
+        default=400, ge=0, le=10_000, description="How many days an audit event is kept; 0 keeps all for ever."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The lowest that is logged."
     )
@@ -162,6 +166,11 @@ class Settings(BaseSettings):
         """Whether the access tokens that count are those that `mfa-server token` makes."""
         made_up = self.data_dir / development.JWT_KEY
         return self.env == "development" and self.jwt_issuer == development.ISSUER and self.jwt_key_file == made_up
+
+    @property
+    def audit_retention(self) -> timedelta | None:
+        """How long audit events are kept; None when for ever."""
+        return timedelta(days=self.audit_retention_days) if self.audit_retention_days else None
 
     @field_validator("database_url", mode="before")
     @classmethod

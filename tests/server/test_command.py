@@ -239,7 +239,14 @@ def test_migrate_tells_the_steps_it_took_and_check_asks_for_them(run: Callable[.
     assert steps[0] == "0001_initial"
     assert steps[-1] == "The schema is up to date."
     after = run("check", JWKS_URL=MARKER)
-    assert after.stdout.splitlines() == ["settings: ok", "database: ok", "keys: ok", "mail: ok"]
+    assert after.stdout.splitlines() == [
+        "settings: ok",
+        "database: ok",
+        "sealing: key development holds nothing. It seals.",
+        "sealing: ok",
+        "keys: ok",
+        "mail: ok",
+    ]
     assert after.stderr == "Warning: MFA_JWKS_URL is not a setting. Did you mean MFA_JWT_JWKS_URL?\n"
     assert after.returncode == 0
 

@@ -33,6 +33,7 @@ EVENTS: dict[str, dict[str, str | int]] = {
     "backup_codes.regenerated": {},
     "backup_code.used": {"remaining": 7},
     "backup_code.recovery": {},
+    "user.reset": {},
     "locked": {},
 }
 # What mail programs and servers take for the end of a line, and more that has no place in one.
