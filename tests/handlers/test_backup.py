@@ -98,7 +98,7 @@ def test_auz_04_regenerate_takes_an_email_assertion_only_where_nothing_is_strong
         user_with_email.call("backup.regenerate", code=user_with_email.prove("email"))
 
 
-def test_regenerate_takes_a_mailed_code_while_no_authenticator_is_on(user_with_email: Person, world: World) -> None:
+def test_regenerate_takes_a_mailed_code_where_email_is_all_there_is(user_with_email: Person, world: World) -> None:
     world.later(minutes=2)
     user_with_email.challenge("email")
     code = user_with_email.mailed_code()
