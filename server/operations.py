@@ -26,6 +26,7 @@ from server import validation
 from server.settings import Settings
 from server.signing import SigningKeys
 from server.workers import Workers
+from storage.database import database, is_sqlite
 from storage.user import Caller
 
 JSON = "application/json"
@@ -52,6 +53,7 @@ class Operation:
     ) -> None:
         self.id: str = operation.operation_id
         self.handler: Callable[..., Any] = operation.function
+        self.is_read = operation.method.upper() == "GET"
         self.is_slow = getattr(self.handler, "may_hash", False)
         self.is_async = inspect.iscoroutinefunction(self.handler)
         self.settings = settings
@@ -96,6 +98,10 @@ class Operation:
             validation.check(self.body, arguments["body"], "body")
         if self.is_async:
             result = await self.handler(**arguments)
+        elif self.is_read and is_sqlite():
+            # SQLite answers sooner than a thread takes over, and in WAL mode a reader waits for nobody.
+            database.connect(reuse_if_open=True)
+            result = self.handler(**arguments)
         else:
             result = await self.workers.run(self.handler, arguments, slow=self.is_slow)
         payload = orjson.dumps(result, option=orjson.OPT_UTC_Z)

@@ -54,15 +54,19 @@ class GroupCommit:
             OperationalError: The turn, the file's lock or the commit could not be had; nothing has happened.
         """
         batch = self._take_turn()
+        # The first in a batch has all of it to itself, and is undone with all of it.
+        alone = batch.transactions == 0
         use(self._connection)
         try:
-            self._execute("SAVEPOINT one")
+            if not alone:
+                self._execute("SAVEPOINT one")
             try:
                 yield
             except BaseException:
-                self._undo(batch)
+                self._undo(batch, alone)
                 raise
-            self._execute("RELEASE one")
+            if not alone:
+                self._execute("RELEASE one")
             batch.transactions += 1
         finally:
             use(None)
@@ -90,9 +94,13 @@ class GroupCommit:
             self._batch = _Batch()
         return self._batch
 
-    def _undo(self, batch: _Batch) -> None:
+    def _undo(self, batch: _Batch, alone: bool) -> None:
         """Take one transaction back. Where SQLite has taken all of them back, as on a full disk, so it is for all."""
-        if self._connection.in_transaction:
+        if alone:
+            if self._connection.in_transaction:
+                self._execute("ROLLBACK")
+            self._end(batch, None)
+        elif self._connection.in_transaction:
             self._execute("ROLLBACK TO one")
             self._execute("RELEASE one")
         else:

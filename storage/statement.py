@@ -15,6 +15,9 @@ from uuid import UUID
 
 import peewee
 
+# Peewee's own way to make its errors of the driver's; its type hints leave it out.
+from peewee import __exception_wrapper__  # type: ignore[attr-defined]
+
 from storage.database import database, is_sqlite
 
 Row = TypeVar("Row")
@@ -34,7 +37,8 @@ class Statement:
         parameters = [
             _bound(values[slot.name], sqlite) if isinstance(slot, _Slot) else slot for slot in compiled.parameters
         ]
-        return compiled, database.execute_sql(compiled.sql, parameters)
+        with __exception_wrapper__:
+            return compiled, database.connection().execute(compiled.sql, parameters)
 
     def _compile(self, sqlite: bool) -> _Compiled:
         query = self._build(**{name: _Parameter(name) for name in self._names})
