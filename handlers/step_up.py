@@ -37,7 +37,9 @@ class Permit:
 
         A backup code is there for recovery, and its owner hears of it.
         """
-        if not User.change_factors(caller, self.epoch) and self.refusal is not None:
+        # Whoever had no row, and no epoch with it, must still have none: then there is nothing of theirs to change.
+        as_it_was = User.change_factors(caller, self.epoch) == (self.epoch is not None)
+        if self.refusal is not None and not as_it_was:
             raise self.refusal
         if self.method == "backup_code":
             notice.send(caller, "backup_code.recovery", now)

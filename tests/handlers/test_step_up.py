@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -86,6 +87,12 @@ def test_auz_03_a_fresh_login_is_not_enough_once_there_is_a_method(user_with_tot
 def test_a_first_method_needs_no_assertion_and_looks_at_none(alice: Person, strict: World) -> None:
     alice.claims["auth_time"] = strict.now
     alice.enrol_totp(assertion="a.b.c")
+
+
+def test_whoever_never_set_anything_up_has_no_key_to_remove(alice: Person, strict: World) -> None:
+    alice.claims["auth_time"] = strict.now
+    with pytest.raises(DeviceNotFound):
+        alice.call("webauthn.remove", device_id=str(uuid4()))
 
 
 def test_auz_03_a_first_method_that_was_begun_before_another_was_on_needs_its_assertion(
