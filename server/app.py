@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -21,7 +22,7 @@ from connexion.options import SwaggerUIOptions
 from connexion.spec import Specification
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Mount, Router
+from starlette.routing import Mount, Route, Router
 from starlette.types import Receive, Scope, Send
 
 from factors.errors import Refusal
@@ -60,14 +61,22 @@ class Cors(CORSMiddleware):
 
 
 class ExactRouting(RoutingMiddleware):
-    """Connexion's routing, for which a path with one more slash is another path: unknown, and not a redirect."""
+    """Connexion's routing, for which a path with one more slash is another path: unknown, and not a redirect.
+
+    In Starlette's patterns `.` stops at a line end and `$` overlooks one. Here a `sub` may hold any character, and a
+    path that ends with a line end is another path.
+    """
 
     def add_api(self, specification: Specification, **options: Any) -> None:
         super().add_api(specification, **options)
         self.router.redirect_slashes = False
-        for route in self.router.routes:
-            if isinstance(route, Mount) and isinstance(route.app, Router):
-                route.app.redirect_slashes = False
+        for mount in self.router.routes:
+            if isinstance(mount, Mount) and isinstance(mount.app, Router):
+                mount.app.redirect_slashes = False
+                for route in (mount, *mount.app.routes):
+                    if isinstance(route, Mount | Route):
+                        pattern = route.path_regex.pattern.removesuffix("$")
+                        route.path_regex = re.compile(rf"{pattern}\Z", re.DOTALL)
 
 
 def create(settings: Settings | None = None) -> AsyncApp:
