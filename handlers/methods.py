@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from factors import email
@@ -17,7 +16,9 @@ def list_all(caller: Caller) -> dict[str, Any]:
     listed = [_totp(methods.totp)] if methods.totp else []
     listed += [_email(methods.email)] if methods.email else []
     listed += [_webauthn(credential) for credential in methods.credentials]
-    return {"mfa_enabled": methods.enabled, "methods": listed, "backup_codes": asdict(methods.backup_codes)}
+    codes = methods.backup_codes
+    counts = {"total": codes.total, "remaining": codes.remaining, "generated_at": codes.generated_at}
+    return {"mfa_enabled": methods.enabled, "methods": listed, "backup_codes": counts}
 
 
 def _totp(device: Enabled) -> dict[str, Any]:
