@@ -1,1 +1,1 @@
-"""What the server costs: `python -m bench`, beside the same work written by hand without what a server may not leave out."""
+"""What the server costs, beside the same work without what a server may not leave out: `python -m bench`."""

@@ -2,56 +2,44 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import click
 
-from bench import machine, pieces, table
-from bench.measure import Site, meet, side_by_side
-from bench.people import Issuer, People, Visitors
-from bench.servers import SETTING, ConnexionFloor, Ours, Server, StarletteFloor
+from bench import growth, regeneration, side_by_side, workers
 
-USERS = 2000
+QUICK_ROUNDS = 5
+ROUNDS = 9
+PARTS = ("pieces", "regeneration", "workers", "engines", "growth")
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="The main pieces, beside the Starlette floor, in less than a minute.")
-@click.option("--rounds", default=None, type=click.IntRange(1), help="How often each piece is measured.")
-def main(quick: bool, rounds: int | None) -> None:
-    for name in [name for name in os.environ if name.startswith(SETTING)]:
-        del os.environ[name]
-    with ExitStack() as stack:
-        folder = stack.enter_context(_folder())
-        stack.enter_context(machine.pinned_to(machine.cores()[1]))
-        issuer = Issuer(folder / "issuer")
-        people = People.of(issuer, USERS)
-        kinds = (Ours, StarletteFloor) if quick else (Ours, StarletteFloor, ConnexionFloor)
-        servers: list[Server] = [kind(folder / kind.name, issuer.key) for kind in kinds]
-        for server in servers:
-            server.start()
-            stack.callback(server.stop)
-            # While it runs: with the last connection, SQLite would delete the log that it writes to, and the first
-            # commits would pay for a new one.
-            server.seed(people)
-        sites = [Site(server, Visitors(people)) for server in servers]
-        meet(sites, pieces.QUICK[0])
-        table.head([server.name for server in servers])
-        for piece in pieces.QUICK:
-            table.result(piece, side_by_side(sites, piece, rounds or 5))
-
-
-@contextmanager
-def _folder() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="mfa-bench-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
+@click.option("--quick", is_flag=True, help="The main pieces beside the Starlette floor, in less than a minute.")
+@click.option(
+    "--part", "parts", multiple=True, type=click.Choice(PARTS), help="Only this part; may be given more than once."
+)
+@click.option("--database", default="sqlite", show_default=True, type=click.Choice(["sqlite", "postgresql"]))
+@click.option("--rounds", type=click.IntRange(1), help=f"Of each piece. Default: {ROUNDS}, quick {QUICK_ROUNDS}.")
+@click.option("--users", default=1_000_000, show_default=True, type=click.IntRange(2000), help="To grow to.")
+def main(quick: bool, parts: Sequence[str], database: str, rounds: int | None, users: int) -> None:
+    """Measure CPU time, rate, latency and memory of the server, side by side with two floors."""
+    click.echo(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {database}, Python {platform.python_version()}")
+    on_postgresql = database == "postgresql"
+    if quick:
+        side_by_side.quick(rounds or QUICK_ROUNDS, on_postgresql=on_postgresql)
+        return
+    rounds = rounds or ROUNDS
+    runs = {
+        "pieces": lambda: side_by_side.full(rounds, on_postgresql=on_postgresql),
+        "regeneration": lambda: regeneration.run(on_postgresql=on_postgresql),
+        "workers": lambda: workers.scale(rounds, on_postgresql=on_postgresql),
+        "engines": lambda: workers.engines(rounds, on_postgresql=on_postgresql),
+        "growth": lambda: growth.run(rounds, users, on_postgresql=on_postgresql),
+    }
+    for part in parts or PARTS:
+        runs[part]()
 
 
 if __name__ == "__main__":

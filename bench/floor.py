@@ -14,7 +14,7 @@ import sqlite3
 import time
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jwt
 import pyotp
@@ -197,7 +197,9 @@ def webauthn_verify(user: str, body: Body) -> Body:
         query = "SELECT public_key FROM security_key WHERE user = ? AND credential_id = ?"
         (public_key,) = database.execute(query, (user, credential_id)).fetchone()
         signed = data + hashlib.sha256(client_data).digest()
-        CoseKey.parse(cbor.decode(public_key)).verify(signed, websafe_decode(response["signature"]))
+        CoseKey.parse(cast(dict[int, Any], cbor.decode(public_key))).verify(
+            signed, websafe_decode(response["signature"])
+        )
     except (ValueError, KeyError, TypeError, InvalidSignature) as error:
         raise Refused(403, "invalid_credential") from error
     use = (

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 MIB = 1024 * 1024
 # A clock of the CPU time, user and system, that all threads of a process took, those that have ended too
-# (`clock_getcpuclockid`, as Linux numbers it). /proc/PID/stat counts the same in hundredths of a second, too coarse here.
+# (`clock_getcpuclockid`, as Linux numbers it). /proc/PID/stat counts it in hundredths of a second, too coarse here.
 _CPU_CLOCK = 2
 
 
@@ -35,17 +35,27 @@ def family(pid: int) -> list[int]:
     """A process and all that descend from it."""
     found = [pid]
     for parent in found:
-        for children in Path(f"/proc/{parent}/task").glob("*/children"):
-            found += [int(child) for child in children.read_text().split()]
+        with suppress(OSError):  # It has ended meanwhile.
+            for children in Path(f"/proc/{parent}/task").glob("*/children"):
+                found += [int(child) for child in children.read_text().split()]
     return found
 
 
-def cpu_seconds(pids: list[int]) -> float:
-    return sum(time.clock_gettime_ns((~pid << 3) | _CPU_CLOCK) for pid in pids) / 1e9
+def cpu_times(pids: list[int]) -> dict[int, float]:
+    """Seconds of CPU time, user and system, of each of the processes that are there."""
+    times = {}
+    for pid in pids:
+        with suppress(OSError):  # It has ended meanwhile.
+            times[pid] = time.clock_gettime_ns((~pid << 3) | _CPU_CLOCK) / 1e9
+    return times
+
+
+def cpu_spent(before: dict[int, float], after: dict[int, float]) -> float:
+    """The seconds between two looks, of all processes that are there at the second one."""
+    return sum(seconds - before.get(pid, 0.0) for pid, seconds in after.items())
 
 
 def memory_mib(pids: list[int]) -> float:
     """Resident memory. Pages that processes share count in each of them."""
-    return (
-        sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids) * os.sysconf("SC_PAGE_SIZE") / MIB
-    )
+    pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids)
+    return pages * os.sysconf("SC_PAGE_SIZE") / MIB

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from bench.pieces import Piece
+from bench import machine
 from bench.people import Visitors
+from bench.pieces import Piece
 from bench.servers import Server
 
 # What a server still does when the last answer is on its way.
@@ -23,6 +24,7 @@ class Sample(NamedTuple):
     per_second: float
     p50: float
     p99: float
+    database_cpu: float
 
 
 class Result(NamedTuple):
@@ -47,18 +49,27 @@ class Site(NamedTuple):
 
 
 def once(site: Site, piece: Piece, count: int | None = None) -> Sample:
-    send = piece.prepare(site.server, site.visitors, count or piece.count)
-    before = site.server.cpu_seconds()
+    """One round of a piece of work on one server."""
+    send = piece.prepare(site.server, site.visitors, count or piece.times)
+    before, database_before = site.server.cpu_times(), site.server.database_cpu_times()
     load = send()
     time.sleep(SETTLE_SECONDS)
-    took = site.server.cpu_seconds() - before
-    return Sample(1000 * took / load.sent, load.sent / load.seconds, load.p50, load.p99)
+    took = machine.cpu_spent(before, site.server.cpu_times())
+    database_took = machine.cpu_spent(database_before, site.server.database_cpu_times())
+    return Sample(
+        cpu=1000 * took / load.sent,
+        per_second=load.sent / load.seconds,
+        p50=load.p50,
+        p99=load.p99,
+        database_cpu=1000 * database_took / load.sent,
+    )
 
 
-def side_by_side(sites: Sequence[Site], piece: Piece, rounds: int) -> list[Result]:
+def compare(sites: Sequence[Site], piece: Piece, rounds: int) -> list[Result]:
+    """All rounds of a piece of work, the servers taking turns."""
     samples: dict[int, list[Sample]] = {n: [] for n in range(len(sites))}
     for site in sites:
-        once(site, piece, WARM_UP)
+        once(site, piece, min(WARM_UP, piece.times))
     for _ in range(rounds):
         for n, site in enumerate(sites):
             samples[n].append(once(site, piece))

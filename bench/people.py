@@ -60,12 +60,14 @@ class Issuer:
 class People:
     """Some with an authenticator app, and as many that have a security key instead, and could enrol one."""
 
+    issuer: Issuer
     with_totp: Sequence[Person]
     with_key: Sequence[Person]
 
     @classmethod
     def of(cls, issuer: Issuer, count: int) -> People:
         return cls(
+            issuer,
             [issuer.person(f"totp-{n}", secrets.token_bytes(SECRET_BYTES)) for n in range(count)],
             [issuer.person(f"key-{n}") for n in range(count)],
         )
@@ -81,6 +83,7 @@ class Visitors:
     keys: list[tuple[Person, Authenticator]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.issuer = self.people.issuer
         self._round = cycle(self.people.with_totp)
         self._without_totp = iter(self.people.with_key)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+import uuid
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from bench import flow, wrk
 from bench.flow import Flow, ok
 from bench.people import STEP_SECONDS, Person, Visitors
 from bench.servers import Server
-from bench.wrk import Load
+from bench.wrk import CONNECTIONS, Load
 from tests.authenticator import Authenticator
 
 ME = "/api/v1/me/mfa"
@@ -25,7 +26,7 @@ class Piece(NamedTuple):
 
     name: str
     prepare: Prepare
-    count: int
+    times: int
     target: float | None = None
 
 
@@ -41,13 +42,14 @@ def post(path: str, token: str, body: dict[str, Any] | None = None) -> bytes:
     return f"{head}Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n".encode() + content
 
 
-def list_methods(server: Server, visitors: Visitors, count: int) -> Prepared:
-    return _prepared(server, [get(ME, person.token) for person in visitors.next(count)])
+def list_methods(server: Server, visitors: Visitors, count: int, connections: int = CONNECTIONS) -> Prepared:
+    requests = [get(ME, person.token) for person in visitors.next(count)]
+    return _prepared(server, requests, connections=connections)
 
 
-def verify(server: Server, visitors: Visitors, count: int) -> Prepared:
+def verify(server: Server, visitors: Visitors, count: int, connections: int = CONNECTIONS) -> Prepared:
     """A right code, spent. The challenges are open already: who asked for them was measured elsewhere."""
-    return _prepared(server, _answers(server, visitors.fresh_codes(count)))
+    return _prepared(server, _answers(server, visitors.fresh_codes(count)), connections=connections)
 
 
 def refused(server: Server, visitors: Visitors, count: int) -> Prepared:
@@ -73,16 +75,38 @@ def verify_key(server: Server, visitors: Visitors, count: int) -> Prepared:
     return lambda: flow.send(server.port, flows)
 
 
+def list_with_new_token(server: Server, visitors: Visitors, count: int) -> Prepared:
+    """The first request with a token, of which nothing is remembered yet."""
+    people = visitors.next(count)
+    return _prepared(server, [get(ME, visitors.issuer.token(person.sub)) for person in people])
+
+
+def first_method(server: Server, visitors: Visitors, count: int) -> Prepared:
+    """Enable and confirm, by users whom nobody has met: here ten backup codes are made, each with a slow hash."""
+    people = [visitors.issuer.person(f"new-{uuid.uuid4()}") for _ in range(count)]
+    flows = [_enrol_totp(person) for person in people]
+    return lambda: flow.send(server.port, flows)
+
+
+LIST = Piece("list methods", list_methods, 500, 1.0)
+VERIFY = Piece("verify TOTP", verify, 250, 1.6)
 QUICK = (
-    Piece("list methods", list_methods, 500, 1.0),
-    Piece("verify TOTP", verify, 250, 1.6),
+    LIST,
+    VERIFY,
     Piece("TOTP enable + confirm", enrol_totp, 120, 2.2),
     Piece("WebAuthn begin + complete", register_key, 120, 1.6),
 )
+FULL = (
+    *QUICK,
+    Piece("WebAuthn challenge + verify", verify_key, 120),
+    Piece("verify: a wrong code", refused, 250),
+    Piece("list, token not seen before", list_with_new_token, 500),
+)
+FIRST_METHOD = Piece("first method, backup codes", first_method, 8)
 
 
-def _prepared(server: Server, requests: list[bytes], status: int = 200) -> Prepared:
-    return lambda: wrk.send(server.port, requests, server.folder / "requests", status)
+def _prepared(server: Server, requests: list[bytes], *, status: int = 200, connections: int = CONNECTIONS) -> Prepared:
+    return lambda: wrk.send(server.port, requests, server.folder / "requests", status, connections)
 
 
 def _answers(server: Server, codes: list[tuple[Person, str]]) -> list[bytes]:

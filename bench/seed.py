@@ -63,7 +63,7 @@ def people(seeded: People) -> None:
 def challenges(asked: Sequence[Person]) -> list[UUID]:
     """Open challenges, since a prepared request cannot wait for the answer of the one before it."""
     now = datetime.now(UTC)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "challenge_id": uuid.uuid4(),
             "user": person.caller.id,

@@ -17,6 +17,7 @@ from uuid import UUID
 
 from bench import floor, machine, seed
 from bench.people import People, Person
+from bench.postgresql import Cluster
 
 TOP = Path(__file__).parent.parent
 START_SECONDS = 30
@@ -81,8 +82,13 @@ class Server(ABC):
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(STOP_SECONDS)
 
-    def cpu_seconds(self) -> float:
-        return machine.cpu_seconds(machine.family(self.process.pid))
+    def cpu_times(self) -> dict[int, float]:
+        """Seconds of CPU time of each of its processes."""
+        return machine.cpu_times(machine.family(self.process.pid))
+
+    def database_cpu_times(self) -> dict[int, float]:
+        """The same of a database that has processes of its own."""
+        return {}
 
     def memory_mib(self) -> float:
         return machine.memory_mib(machine.family(self.process.pid))
@@ -107,19 +113,26 @@ class Ours(Server):
         token_key: Path,
         cores: set[int] | None = None,
         *,
-        database_url: str | None = None,
         workers: int = 1,
+        cluster: Cluster | None = None,
     ) -> None:
         super().__init__(folder, token_key, cores)
         self.data = folder / "mfa-data"
         self.data.mkdir(mode=0o700)
         self.workers = workers
-        self.database_url = database_url or f"sqlite:///{self.data / 'mfa.db'}"
+        self.cluster = cluster
+        self.database_url = cluster.new_database() if cluster else f"sqlite:///{self.data / 'mfa.db'}"
         shutil.copy(token_key, self.data)
 
     @property
     def installed(self) -> bool:
         return _script().exists()
+
+    def start(self) -> float:
+        if self.cluster:
+            with self.storage():
+                pass  # That brings the schema up, as `mfa-server migrate`; on SQLite `serve` does so itself.
+        return super().start()
 
     def command(self) -> list[str]:
         command = [str(_script())] if self.installed else [sys.executable, "-m", "server"]
@@ -128,6 +141,9 @@ class Ours(Server):
     def environment(self) -> dict[str, str]:
         ours = {"MFA_DATA_DIR": str(self.data), "MFA_DATABASE_URL": self.database_url}
         return ours if self.installed else ours | {"PYTHONPATH": str(TOP)}
+
+    def database_cpu_times(self) -> dict[int, float]:
+        return self.cluster.cpu_times() if self.cluster else {}
 
     def storage(self) -> AbstractContextManager[None]:
         """Its database, for this process, while the block lasts."""
@@ -140,6 +156,25 @@ class Ours(Server):
     def open_challenges(self, people: Sequence[Person]) -> list[UUID]:
         with self.storage():
             return seed.challenges(people)
+
+
+class OursOnGranian(Ours):
+    """The same application in another server than uvicorn."""
+
+    name = "granian"
+
+    def start(self) -> float:
+        with self.storage():
+            pass  # That brings the schema up, as `serve` would have.
+        return super().start()
+
+    def command(self) -> list[str]:
+        options = ["--interface", "asgi", "--factory", "--loop", "uvloop", "--http", "1", "--no-ws"]
+        granian = [sys.executable, "-m", "granian", "--port", str(self.port), "--workers", str(self.workers)]
+        return [*granian, *options, "server.app:create"]
+
+    def environment(self) -> dict[str, str]:
+        return super().environment() | {"MFA_ORIGINS": self.origin, "MFA_PUBLIC_URL": self.origin}
 
 
 class Floor(Server):

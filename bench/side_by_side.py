@@ -1,0 +1,63 @@
+"""The pieces of work, ours beside the floors, and what they leave behind: memory, mail to send."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+
+import click
+
+from bench import machine, pieces, table
+from bench.measure import Site, compare, meet
+from bench.pieces import Piece
+from bench.servers import ConnexionFloor, Ours, StarletteFloor
+from bench.stage import set_up
+
+MAIL_SECONDS = 5.0
+STARTS = 3
+
+
+def quick(rounds: int, *, on_postgresql: bool) -> None:
+    """The main pieces beside the Starlette floor alone."""
+    with set_up(on_postgresql=on_postgresql) as stage:
+        _compare([stage.site(stage.ours()), stage.site(stage.floor(StarletteFloor))], pieces.QUICK, rounds)
+
+
+def full(rounds: int, *, on_postgresql: bool) -> None:
+    """All pieces beside both floors."""
+    with set_up(on_postgresql=on_postgresql) as stage:
+        ours = stage.ours()
+        floors = [stage.floor(StarletteFloor), stage.floor(ConnexionFloor)]
+        sites = [stage.site(server) for server in (ours, *floors)]
+        _compare(sites, pieces.FULL, rounds)
+        _compare(sites[:1], [pieces.FIRST_METHOD], rounds)
+        click.echo()
+        for site in sites:
+            click.echo(f"memory of {site.server.name} after all this: {site.server.memory_mib():.0f} MiB")
+        _mail(ours)
+        for make in (stage.ours, lambda: stage.floor(StarletteFloor), lambda: stage.floor(ConnexionFloor)):
+            took = []
+            for _ in range(STARTS):
+                server = make()
+                took.append(server.start())
+                server.stop()
+            click.echo(f"start to first answer of {server.name}: {statistics.median(took):.2f} s")
+
+
+def _compare(sites: Sequence[Site], measured: Sequence[Piece], rounds: int) -> None:
+    meet(sites, pieces.LIST)
+    shown = table.Table(sites)
+    for piece in measured:
+        shown.add(piece, compare(sites, piece, rounds))
+
+
+def _mail(ours: Ours) -> None:
+    """The courier's work, which comes after the answers and is in none of the numbers above as a whole."""
+    folder = ours.data / "outbox"
+    sent, before = len(list(folder.iterdir())), ours.cpu_times()
+    time.sleep(MAIL_SECONDS)
+    took = machine.cpu_spent(before, ours.cpu_times())
+    mails = len(list(folder.iterdir())) - sent
+    if mails:
+        click.echo(f"a mail, by the courier, afterwards: {1000 * took / mails:.1f} ms of CPU")
