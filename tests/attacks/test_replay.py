@@ -37,7 +37,7 @@ ACCEPTS_AND_KEEPS = ["totp/confirm", "verify", SERVICE, "backup-codes/regenerate
 ACCEPTS = ["verify", SERVICE, "backup-codes/regenerate", "totp/disable", "email/disable"]
 
 
-@pytest.mark.parametrize(("first", "second"), product(ACCEPTS_AND_KEEPS, ACCEPTS))
+@pytest.mark.parametrize(("first", "second"), [*product(ACCEPTS_AND_KEEPS, ACCEPTS)])
 def test_otp_03_a_code_accepted_by_one_operation_is_refused_by_another(world: World, first: str, second: str) -> None:
     victim = world.victim().has_email().has_backup_codes().has_key()
     victim = victim.begins_totp() if first == "totp/confirm" else victim.has_totp()
@@ -65,6 +65,7 @@ def test_otp_06_a_clock_that_jumps_back_opens_no_used_step(world: World) -> None
     answer = {"challenge_id": victim.challenge(), "code": code}
     victim.calls(handlers.verification.verify, now=now, body=answer)
     for back in (timedelta(), STEP, timedelta(hours=1)):
+        victim.clears()
         for shown in (code, totp(victim.secret, now - back)):
             with pytest.raises(InvalidCode):
                 victim.calls(handlers.totp.disable, now=now - back, body={"code": shown})

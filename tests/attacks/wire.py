@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import select
 import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -97,6 +98,13 @@ class Volley:
     def release(self) -> None:
         for connection, (_, data) in zip(self._sockets, self._requests, strict=True):
             connection.sendall(data[-1:])
+
+    def wait_for(self, count: int) -> None:
+        """Until so many of the answers have begun to arrive."""
+        deadline = time.monotonic() + PATIENCE
+        while len(select.select(self._sockets, [], [], 0)[0]) < count:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
 
     def answers(self) -> list[Answer | None]:
         """An answer for each request; None where the server died before all of it was out."""
