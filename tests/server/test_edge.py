@@ -1,0 +1,25 @@
+"""The outermost layer, on its own."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from server.edge import Edge
+
+
+def test_what_one_request_leaves_in_its_extensions_is_in_no_other_one() -> None:
+    seen: list[dict[str, Any]] = []
+
+    async def app(scope: Any, _receive: Any, _send: Any) -> None:
+        seen.append(dict(scope["extensions"]))
+        scope["extensions"]["claims"] = {"sub": "alice"}
+
+    async def nothing(*_: Any) -> None: ...
+
+    # As granian does: one dictionary for all requests.
+    shared: dict[str, Any] = {"http.response.pathsend": {}}
+    for _ in range(2):
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "extensions": shared}
+        asyncio.run(Edge(app)(scope, nothing, nothing))
+    assert seen == [{"http.response.pathsend": {}}] * 2
