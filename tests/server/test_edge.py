@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from server.edge import Edge
+import pytest
 
 
+# Connexion imports Starlette's test client, which would have another httpx by now. No test here uses it.
+@pytest.mark.filterwarnings("ignore:Using `httpx` with `starlette.testclient`")
 def test_what_one_request_leaves_in_its_extensions_is_in_no_other_one() -> None:
+    from server.edge import Edge
+
     seen: list[dict[str, Any]] = []
 
     async def app(scope: Any, _receive: Any, _send: Any) -> None:
         seen.append(dict(scope["extensions"]))
         scope["extensions"]["claims"] = {"sub": "alice"}
 
-    async def nothing(*_: Any) -> None: ...
+    async def nothing(*_: Any) -> Any: ...
 
     # As granian does: one dictionary for all requests.
     shared: dict[str, Any] = {"http.response.pathsend": {}}
