@@ -33,7 +33,7 @@ class Edge:
                 given = value
         request_id = given.decode() if _REQUEST_ID.fullmatch(given) else os.urandom(REQUEST_ID_BYTES).hex()
         scope.setdefault("state", {})["request_id"] = request_id
-        # Routing works on a copy of the scope, but in this very dictionary, and Connexion keeps the caller's claims in it.
+        # Routing works on a copy of the scope, but in this very dictionary, where Connexion keeps the claims.
         # Some servers hand the same one to all requests (granian does), so each gets its own: else users are mixed up.
         extensions = scope["extensions"] = dict(scope.get("extensions") or ())
         started = time.perf_counter()

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 
-# Connexion imports Starlette's test client, which would have another httpx by now. No test here uses it.
-@pytest.mark.filterwarnings("ignore:Using `httpx` with `starlette.testclient`")
+# What Connexion imports warns of its own future.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:Using `httpx` with `starlette.testclient`")
 def test_what_one_request_leaves_in_its_extensions_is_in_no_other_one() -> None:
     from server.edge import Edge
 
