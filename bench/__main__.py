@@ -33,7 +33,7 @@ def main(quick: bool, parts: Sequence[str], database: str, rounds: int | None, u
     rounds = rounds or ROUNDS
     runs = {
         "pieces": lambda: side_by_side.full(rounds, on_postgresql=on_postgresql),
-        "regeneration": lambda: regeneration.run(on_postgresql=on_postgresql),
+        "regeneration": lambda: regeneration.run(rounds, on_postgresql=on_postgresql),
         "workers": lambda: workers.scale(rounds, on_postgresql=on_postgresql),
         "engines": lambda: workers.engines(rounds, on_postgresql=on_postgresql),
         "growth": lambda: growth.run(rounds, users, on_postgresql=on_postgresql),

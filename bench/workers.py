@@ -35,7 +35,7 @@ def scale(rounds: int, *, on_postgresql: bool) -> None:
         for site, name in zip(sites, ("two", "one"), strict=True):
             site.server.name = name
         # Each worker remembers tokens by itself.
-        for _ in range(2):
+        for _ in range(5):
             meet(sites, pieces.LIST)
         table = Table(sites)
         for piece in SCALED:
