@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from argon2.low_level import Type, hash_secret_raw
 
+from factors.errors import InvalidCode
+
 COUNT = 10
 CODE_BYTES = 10
 SALT_BYTES = 16
@@ -27,7 +29,12 @@ def codes_of(entropy: bytes) -> list[str]:
 
 
 def digest(code: str, salt: bytes) -> bytes:
-    """The Argon2id digest of a code as typed: case, hyphens and spaces do not matter, nor I, L and O for 1 and 0."""
+    """The Argon2id digest of a code as typed: case, hyphens and spaces do not matter, nor I, L and O for 1 and 0.
+
+    Raises InvalidCode when the salt cannot be one of ours: somebody has written over it, and no code is right (SEC-03).
+    """
+    if len(salt) != SALT_BYTES:
+        raise InvalidCode(reason="salt")
     return hash_secret_raw(
         code.upper().translate(_MEANT).encode(), salt, PASSES, MEMORY_KIB, LANES, DIGEST_BYTES, Type.ID
     )

@@ -65,7 +65,8 @@ class Keyring:
         name = expected.partition(":")[0]
         if name not in self._digest_keys:
             return False
-        return hmac.compare_digest(expected, self._digest(name, code, context))
+        # As bytes: a row that was tampered with may hold text that is not ASCII, which only bytes compare.
+        return hmac.compare_digest(expected.encode(), self._digest(name, code, context).encode())
 
     def _digest(self, name: str, code: str, context: tuple[str, ...]) -> str:
         message = "\x00".join((*context, code)).encode()
