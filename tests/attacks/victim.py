@@ -51,7 +51,7 @@ def totp(secret: bytes, at: datetime) -> str:
 
 
 @cache
-def backup_codes(owner: str = "") -> tuple[list[str], bytes, list[bytes]]:
+def backup_codes(owner: str) -> tuple[list[str], bytes, list[bytes]]:
     """Codes, salt and digests of a set. Slow hashes make it, so users share one unless they are told apart."""
     salt = secrets.token_bytes(backup.SALT_BYTES)
     codes = backup.codes_of(secrets.token_bytes(backup.COUNT * backup.CODE_BYTES))[:3]
@@ -264,7 +264,9 @@ class Victim:
         return Methods.of(self.caller)
 
     def audit(self) -> list[AuditEvent]:
-        return list(AuditEvent.select().where(AuditEvent.user_id == self.caller.id).order_by(AuditEvent.at))
+        return list(
+            AuditEvent.select().where(AuditEvent.user_id == self.caller.id).order_by(AuditEvent.at, AuditEvent.id)
+        )
 
     def events(self) -> list[str]:
         return [event.type for event in self.audit()]
