@@ -38,11 +38,11 @@ def read(*members: Any, algorithms: tuple[str, ...] = ALL) -> KeySet:
 
 def private_pem(key: Any, password: bytes | None = None) -> str:
     encryption = BestAvailableEncryption(password) if password else NoEncryption()
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption).decode()
+    return str(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption), "ascii")
 
 
 def public_pem(key: Any) -> str:
-    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    return str(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), "ascii")
 
 
 def file_keys(text: str, algorithms: tuple[str, ...] = ALL) -> KeySet:

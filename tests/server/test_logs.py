@@ -104,7 +104,7 @@ def test_the_level_is_that_of_the_setting(configure: Configure, level: str, writ
 @pytest.mark.parametrize("env", ["development", "production"])
 def test_not_04_at_debug_no_library_writes_what_it_was_given(configure: Configure, env: str) -> None:
     stream = configure(env)
-    database = peewee.SqliteDatabase(":memory:")
+    database: Any = peewee.SqliteDatabase(":memory:")  # Untyped in parts.
     database.execute_sql("SELECT ?", (MARKER,))
     database.close()
     for name in ("peewee", "fido2.server", "httpx", "httpcore.http11", "connexion.security", "asyncio", "smtplib"):
