@@ -26,6 +26,17 @@ def otpauth_uri(secret: bytes, *, account: str, issuer: str) -> str:
     return pyotp.TOTP(base32(secret)).provisioning_uri(name=account[:LONGEST_ACCOUNT], issuer_name=issuer)
 
 
+class _Totp(pyotp.TOTP):
+    """PyOTP's, of a secret that is bytes already: it would decode the text of it anew for each code."""
+
+    def __init__(self, secret: bytes) -> None:
+        super().__init__(base32(secret))
+        self._bytes = secret
+
+    def byte_secret(self) -> bytes:
+        return self._bytes
+
+
 def matching_step(secret: bytes, code: str, now: datetime, window: int) -> int:
     """The time step whose code this is.
 
@@ -41,7 +52,7 @@ def matching_step(secret: bytes, code: str, now: datetime, window: int) -> int:
     Raises:
         InvalidCode: It is the code of none of them.
     """
-    totp = pyotp.TOTP(base32(secret))
+    totp = _Totp(secret)
     current = int(now.timestamp()) // STEP_SECONDS
     steps = range(current - window, current + window + 1)
     matches = [step for step in steps if hmac.compare_digest(totp.generate_otp(step), code)]

@@ -10,8 +10,6 @@ import structlog
 from connexion.middleware.abstract import ROUTING_CONTEXT
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-log = structlog.get_logger()
-
 NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 REQUEST_ID_BYTES = 16
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -22,6 +20,8 @@ class Edge:
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
+        # Bound once: the logger of a module is looked up anew at each call.
+        self.log = structlog.get_logger().bind()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -51,7 +51,7 @@ class Edge:
         try:
             await self.app(scope, receive, send_marked)
         finally:
-            log.info(
+            self.log.info(
                 "request",
                 method=scope["method"],
                 operation=extensions.get(ROUTING_CONTEXT, {}).get("operation_id"),

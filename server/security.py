@@ -16,10 +16,11 @@ class BearerTokens(BearerSecurityHandler):
 
     def _get_verify_func(self, token_info_func: Verify) -> Callable[[ConnexionRequest], Awaitable[Any]]:
         async def verify(request: ConnexionRequest) -> Any:
-            credentials = request.headers.get("authorization", "")
-            scheme, _, token = credentials.partition(" ")
-            if scheme.lower() != "bearer" or not token.strip():
-                return NO_VALUE
-            return await token_info_func(token.strip())
+            for name, value in request.scope["headers"]:
+                if name == b"authorization":
+                    scheme, _, token = value.decode("latin-1").strip().partition(" ")
+                    if scheme.lower() == "bearer" and token:
+                        return await token_info_func(token.strip())
+            return NO_VALUE
 
         return verify
