@@ -30,8 +30,9 @@ class _Totp(pyotp.TOTP):
     """PyOTP's, of a secret that is bytes already: it would decode the text of it anew for each code."""
 
     def __init__(self, secret: bytes) -> None:
-        super().__init__(base32(secret))
+        # PyOTP asks for it while it is made.
         self._bytes = secret
+        super().__init__(base32(secret))
 
     def byte_secret(self) -> bytes:
         return self._bytes
