@@ -91,6 +91,15 @@ def test_every_setting_is_in_its_table() -> None:
     assert f"\n{table}\n" in section("Settings"), f"The table should be\n\n{table}"
 
 
+def test_what_production_must_be_given_is_in_its_list() -> None:
+    [block] = re.findall(r"^ +```\n(.*?)^ +```$", section("With your identity provider"), re.MULTILINE | re.DOTALL)
+    listed = set(re.findall(r"^ +(MFA_[A-Z_]+)=", block, re.MULTILINE))
+    assert listed <= {name for name, _ in settings.table()}
+    # The keys of access tokens come from a URL, which is one of three ways.
+    needed = {f"MFA_{name.upper()}" for name in settings.NEEDED} - {"MFA_JWT_KEY_FILE"} | {"MFA_JWT_JWKS_URL"}
+    assert needed <= listed
+
+
 def test_every_operation_is_in_its_table() -> None:
     contract = yaml.safe_load((TOP / "openapi.yaml").read_text())
     operations = {f"{method.upper()} {path}" for path, methods in contract["paths"].items() for method in methods}
