@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import cycle, islice
 
@@ -13,7 +12,7 @@ import pytest
 import handlers.totp
 import handlers.verification
 from factors.errors import InvalidCode, TooManyAttempts
-from storage.database import atomic, database
+from storage.database import atomic
 from storage.totp import TotpSecret
 from tests.attacks.victim import Victim, World
 from tests.attacks.wire import Answer, Request
@@ -247,7 +246,7 @@ def test_thr_07_a_server_error_spends_no_attempt_and_no_code(world: World) -> No
     victim = world.victim().has_totp().has_backup_codes()
     assert victim.sends("totp/disable", {"code": victim.wrong_code}).status == 403
     challenge_id = victim.challenge()
-    with without_table("audit_event"):
+    with world.without_table("audit_event"):
         for code in (victim.code(), victim.backup_codes[0]):
             answers = world.send(*[victim.verifies(challenge_id, code)] * BUDGET)
             # Those that are under way count until they have come to nothing.
@@ -258,7 +257,7 @@ def test_thr_07_a_server_error_spends_no_attempt_and_no_code(world: World) -> No
 
 def test_thr_03_a_guess_counts_although_its_refusal_cannot_be_written_down(world: World) -> None:
     victim = world.victim().has_totp().has_backup_codes()
-    with without_table("audit_event"):
+    with world.without_table("audit_event"):
         answers = world.send(*islice(guesses(victim), BUDGET * 7))
     assert not any(answer.status == 200 for answer in answers)
     assert victim.row.failures == BUDGET
@@ -314,13 +313,3 @@ def test_thr_08_a_locked_user_is_refused_before_anything_is_looked_at(world: Wor
         victim.verifies(challenge_id, "135790"),
     )
     assert refused(answers) == {429: 3}
-
-
-@contextmanager
-def without_table(name: str) -> Iterator[None]:
-    """The database breaks: a table is gone for a while."""
-    database.execute_sql(f"ALTER TABLE {name} RENAME TO {name}_gone")
-    try:
-        yield
-    finally:
-        database.execute_sql(f"ALTER TABLE {name}_gone RENAME TO {name}")

@@ -29,7 +29,7 @@ from storage import sealing
 from storage.audit import AuditEvent
 from storage.backup import BackupCodeSet
 from storage.challenge import Challenge
-from storage.database import atomic
+from storage.database import atomic, database
 from storage.email import EmailFactor
 from storage.methods import Methods
 from storage.totp import TotpSecret
@@ -108,6 +108,15 @@ class World:
         """The token of an app's backend."""
         claims: dict[str, Any] = {self.settings.jwt_tenant_claim: tenant or None, "iss": self.settings.jwt_issuer}
         return self.server.token("backend", email=None, scope=scope, **claims)
+
+    @contextmanager
+    def without_table(self, name: str) -> Iterator[None]:
+        """The database breaks: a table is gone for a while."""
+        database.execute_sql(f"ALTER TABLE {name} RENAME TO {name}_gone")
+        try:
+            yield
+        finally:
+            database.execute_sql(f"ALTER TABLE {name}_gone RENAME TO {name}")
 
     def introspect(self, token: str, tenant: str = "") -> Answer:
         form = f"token={token}".encode()
