@@ -73,6 +73,8 @@ def compare(sites: Sequence[Site], piece: Piece, rounds: int) -> list[Result]:
     for _ in range(rounds):
         for n, site in enumerate(sites):
             samples[n].append(once(site, piece))
+    for site in sites:
+        site.server.forget_mail()
     return [Result(site.server, samples[n]) for n, site in enumerate(sites)]
 
 
