@@ -83,11 +83,16 @@ def _thumbprint(private: EllipticCurvePrivateKey) -> str:
     return jwt.utils.base64url_encode(digest).decode()
 
 
+# PyJWT's own layer below `jwt.encode`, which would look through claims that are made here.
+_jws = jwt.PyJWS([ALGORITHM])
+
+
 def sign(key: SigningKey, claims: Mapping[str, Any], *, jti: str, now: datetime) -> str:
     """An assertion of these claims, good for five minutes from `now`."""
     issued = int(now.timestamp())
     times = {"iat": issued, "exp": issued + int(LIFETIME.total_seconds()), "auth_time": issued, "jti": jti}
-    return jwt.encode({**claims, **times}, key.private, ALGORITHM, headers={"typ": TYPE, "kid": key.kid})
+    payload = json.dumps({**claims, **times}, separators=(",", ":")).encode()
+    return _jws.encode(payload, key.private, ALGORITHM, {"typ": TYPE, "kid": key.kid})
 
 
 def read(
