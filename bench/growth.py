@@ -37,7 +37,7 @@ def run(rounds: int, most: int, *, on_postgresql: bool) -> None:
             _fill(stage.issuer, most)
         click.echo(f"{most:,} users seeded in {time.monotonic() - began:.0f} s\n")
         sites = [stage.site(large), stage.site(small)]
-        meet(sites, pieces.LIST)
+        meet(sites)
         table = Table(sites)
         for piece in (pieces.LIST, pieces.VERIFY):
             table.add(piece._replace(target=None), compare(sites, piece, rounds))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from bench import machine
 from bench.people import Visitors
-from bench.pieces import Piece
+from bench.pieces import Piece, list_everybody
 from bench.servers import Server
 
 # What a server still does when the last answer is on its way.
@@ -78,7 +78,7 @@ def compare(sites: Sequence[Site], piece: Piece, rounds: int) -> list[Result]:
     return [Result(site.server, samples[n]) for n, site in enumerate(sites)]
 
 
-def meet(sites: Iterable[Site], piece: Piece) -> None:
-    """Let every user be seen once, so that what a server remembers of tokens is there."""
+def meet(sites: Iterable[Site]) -> None:
+    """Let every user ask for their methods, as a page does first; so what a server remembers of tokens is there."""
     for site in sites:
-        once(site, piece, len(site.visitors.people.with_totp))
+        list_everybody(site.server, site.visitors)()

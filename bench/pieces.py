@@ -47,6 +47,12 @@ def list_methods(server: Server, visitors: Visitors, count: int, connections: in
     return _prepared(server, requests, connections=connections)
 
 
+def list_everybody(server: Server, visitors: Visitors) -> Prepared:
+    """Once for every user."""
+    people = visitors.people
+    return _prepared(server, [get(ME, person.token) for person in (*people.with_totp, *people.with_key)])
+
+
 def verify(server: Server, visitors: Visitors, count: int, connections: int = CONNECTIONS) -> Prepared:
     """A right code, spent. The challenges are open already: who asked for them was measured elsewhere."""
     return _prepared(server, _answers(server, visitors.fresh_codes(count)), connections=connections)

@@ -36,7 +36,7 @@ def run(rounds: int, *, on_postgresql: bool) -> None:
         half = len(people.with_totp) // 2
         listing = Site(site.server, Visitors(People(people.issuer, people.with_totp[:half], ())))
         regenerating = Visitors(People(people.issuer, people.with_totp[half:], ()))
-        meet([listing], pieces.LIST)
+        meet([listing])
         alone, beside = [], []
         statuses: Counter[int] = Counter()
         took: list[float] = []

@@ -46,7 +46,7 @@ def full(rounds: int, *, on_postgresql: bool) -> None:
 
 
 def _compare(sites: Sequence[Site], measured: Sequence[Piece], rounds: int) -> None:
-    meet(sites, pieces.LIST)
+    meet(sites)
     shown = table.Table(sites)
     for piece in measured:
         shown.add(piece, compare(sites, piece, rounds))

@@ -36,7 +36,7 @@ def scale(rounds: int, *, on_postgresql: bool) -> None:
             site.server.name = name
         # Each worker remembers tokens by itself.
         for _ in range(5):
-            meet(sites, pieces.LIST)
+            meet(sites)
         table = Table(sites)
         for piece in SCALED:
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -59,7 +59,7 @@ def engines(rounds: int, *, on_postgresql: bool) -> None:
         return
     with set_up(on_postgresql=on_postgresql) as stage:
         sites = [stage.site(stage.ours()), stage.site(stage.ours(OursOnGranian))]
-        meet(sites, pieces.LIST)
+        meet(sites)
         table = Table(sites)
         for piece in pieces.QUICK:
             table.add(piece._replace(target=None), compare(sites, piece, rounds))
