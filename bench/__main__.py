@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import click
 
-from bench import growth, regeneration, side_by_side, workers
+from bench import growth, regeneration, servers, side_by_side, workers
 
 QUICK_ROUNDS = 5
 ROUNDS = 9
@@ -25,7 +26,11 @@ PARTS = ("pieces", "regeneration", "workers", "engines", "growth")
 @click.option("--users", default=1_000_000, show_default=True, type=click.IntRange(2000), help="To grow to.")
 def main(quick: bool, parts: Sequence[str], database: str, rounds: int | None, users: int) -> None:
     """Measure CPU time, rate, latency and memory of the server, side by side with two floors."""
-    click.echo(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {database}, Python {platform.python_version()}")
+    click.echo(
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {database}, Python {platform.python_version()}, "
+        f"{'the installed package' if servers.installed() else 'the checkout'}, "
+        f"{os.cpu_count()} cores, on which {os.getloadavg()[0]:.1f} processes ran before"
+    )
     on_postgresql = database == "postgresql"
     if quick:
         side_by_side.quick(rounds or QUICK_ROUNDS, on_postgresql=on_postgresql)

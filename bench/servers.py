@@ -128,10 +128,6 @@ class Ours(Server):
         self.database_url = cluster.new_database() if cluster else f"sqlite:///{self.data / 'mfa.db'}"
         shutil.copy(token_key, self.data)
 
-    @property
-    def installed(self) -> bool:
-        return _script().exists()
-
     def start(self) -> float:
         if self.cluster:
             with self.storage():
@@ -139,12 +135,12 @@ class Ours(Server):
         return super().start()
 
     def command(self) -> list[str]:
-        command = [str(_script())] if self.installed else [sys.executable, "-m", "server"]
+        command = [str(_script())] if installed() else [sys.executable, "-m", "server"]
         return [*command, "serve", "--port", str(self.port), "--workers", str(self.workers)]
 
     def environment(self) -> dict[str, str]:
         ours = {"MFA_DATA_DIR": str(self.data), "MFA_DATABASE_URL": self.database_url}
-        return ours if self.installed else ours | {"PYTHONPATH": str(TOP)}
+        return ours if installed() else ours | {"PYTHONPATH": str(TOP)}
 
     def database_cpu_times(self) -> dict[int, float]:
         return self.cluster.cpu_times() if self.cluster else {}
@@ -224,6 +220,11 @@ class StarletteFloor(Floor):
 class ConnexionFloor(Floor):
     name = "Connexion"
     application = "bench.floor_connexion:app"
+
+
+def installed() -> bool:
+    """Whether ours runs from the package installed beside this interpreter, or else from the checkout."""
+    return _script().exists()
 
 
 def _script() -> Path:
