@@ -142,7 +142,23 @@ def certified(folder: Path, name: str = "127.0.0.1") -> tuple[ssl.SSLContext, Pa
             .add_extension(issuer, critical=False)
         )
 
-    authority = certificate(authority_name, authority_key, is_authority=True).sign(authority_key, SHA256())
+    # Python 3.13 and newer take no authority that does not say that it signs (RFC 5280 section 4.2.1.3).
+    signs = x509.KeyUsage(
+        digital_signature=False,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=True,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    authority = (
+        certificate(authority_name, authority_key, is_authority=True)
+        .add_extension(signs, critical=True)
+        .sign(authority_key, SHA256())
+    )
     names = x509.SubjectAlternativeName(
         [x509.IPAddress(ipaddress.ip_address(name)) if name[0].isdigit() else x509.DNSName(name)]
     )

@@ -7,6 +7,7 @@ import json
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -137,7 +138,8 @@ def test_an_exception_is_written_with_traceback_but_without_local_variables(
     log = structlog.get_logger() if logger == "structlog" else logging.getLogger("uvicorn.error")
     local = "".join(reversed(MARKER))
     try:
-        sqlite3.connect(":memory:").execute(local)
+        with closing(sqlite3.connect(":memory:")) as connection:
+            connection.execute(local)
     except sqlite3.Error:
         log.exception("internal_error")
     text = stream.getvalue()
