@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 import base64
+import os
 import secrets
+import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from psycopg.sql import SQL, Identifier
 
+import storage.database
 from tests.attacks.victim import World
 from tests.running import RunningServer, free_port
 
 NewDatabase = Callable[[], dict[str, str]]
+# A PostgreSQL server to attack in place of SQLite: the URL of someone who may make databases there.
+POSTGRESQL = os.environ.get("ATTACKED_POSTGRESQL")
 
 
 @pytest.fixture(scope="session")
 def new_database() -> NewDatabase:
     """Settings that give a server a database of its own: none, for SQLite in its data folder."""
-    return dict
+    return dict if POSTGRESQL is None else partial(new_on_postgresql, POSTGRESQL)
+
+
+def new_on_postgresql(server: str) -> dict[str, str]:
+    name = f"attacked_{uuid.uuid4().hex}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
+    url = urlsplit(server)._replace(path=f"/{name}").geturl()
+    storage.database.connect(url)
+    storage.database.migrate()
+    storage.database.close()
+    return {"database_url": url}
 
 
 @pytest.fixture(scope="session")

@@ -292,11 +292,13 @@ def test_atm_03_the_last_two_methods_removed_at_once_take_all_with_them(world: W
         victim.check_state()
 
 
-def test_war_13_parallel_registrations_do_not_pass_the_most_that_may_be_open(world: World) -> None:
+def test_war_13_parallel_registrations_leave_no_more_open_than_may_be(world: World) -> None:
     for _ in range(5):
         victim = world.victim()
         answers = world.send(*volley(victim.posts("webauthn/register/begin")))
         assert statuses(answers) == {200: PARALLEL}
+        # On PostgreSQL those that begin at one moment do not see one another, but the next sees them all.
+        assert victim.sends("webauthn/register/begin").status == 200
         assert WebAuthnRegistration.select().where(WebAuthnRegistration.user == victim.caller.id).count() == 5
 
 

@@ -86,7 +86,8 @@ class Volley:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.sendall(data[:-1])
             self._sockets.append(connection)
-        time.sleep(SETTLE)
+        if len(self) > 1:
+            time.sleep(SETTLE)
         return self
 
     def __exit__(self, *_: object) -> None:
