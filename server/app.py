@@ -92,7 +92,7 @@ def create(settings: Settings | None = None) -> AsyncApp:
 
     @asynccontextmanager
     async def lifespan(_app: Any) -> AsyncIterator[None]:
-        courier = Courier(settings)
+        courier = Courier(settings, settings.audit_retention)
         courier.start()
         workers.start()
         try:
