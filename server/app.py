@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import orjson
 from connexion import AsyncApp
 from connexion.exceptions import ProblemException
 from connexion.middleware import MiddlewarePosition
@@ -22,6 +23,8 @@ from connexion.options import SwaggerUIOptions
 from connexion.spec import Specification
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Mount, Route, Router
 from starlette.types import Receive, Scope, Send
 
@@ -44,7 +47,25 @@ CORS_SECONDS = 600
 
 
 class Documentation(SwaggerUIMiddleware):
-    """Connexion's Swagger UI, which has no business with requests under /api/."""
+    """Connexion's Swagger UI, which has no business with requests under /api/, and the contract as it is written.
+
+    Connexion would resolve the contract anew for each request, which takes a second of everybody's time, and without
+    its references the names of its schemas are lost.
+    """
+
+    def add_api(self, specification: Specification, **options: Any) -> None:
+        documents = {
+            "/openapi.json": (orjson.dumps(specification.raw), "application/json"),
+            "/openapi.yaml": (CONTRACT.read_bytes(), "application/yaml"),
+        }
+        for path, (content, media_type) in documents.items():
+
+            async def serve(_request: Request, content: bytes = content, media_type: str = media_type) -> Response:
+                return Response(content, media_type=media_type)
+
+            # Ahead of Connexion's.
+            self.router.add_route(path, serve, methods=["GET"])
+        super().add_api(specification, **options)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         serve = self.app if scope.get("path", "").startswith("/api/") else super().__call__
