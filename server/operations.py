@@ -148,9 +148,11 @@ def _time(claim: Any) -> datetime | None:
 
 def _check_accept(headers: Headers) -> None:
     accept = headers.get(b"accept")
-    if accept in (None, b"*/*", b"application/json"):
+    if accept in (None, b"", b"*/*", b"application/json"):
         return
-    if not parse_accept_header(accept.decode("latin-1"), MIMEAccept).best_match([JSON]):
+    # JSON has no parameters, but clients that ask for it with a charset are many.
+    ranges = parse_accept_header(accept.decode("latin-1"), MIMEAccept)
+    if not MIMEAccept((kind.partition(";")[0].strip(), quality) for kind, quality in ranges).best_match([JSON]):
         raise NotAcceptable
 
 
