@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 
 import peewee
@@ -38,38 +38,35 @@ def check_sealing(settings: Settings) -> Iterator[str]:
     database.connect(settings.database_url)
     try:
         with database.connection():
-            yield from sealing_keys(settings)
+            yield from sealing_keys(settings.secret_keys)
     except peewee.DatabaseError as error:
         raise ValueError(f"The database failed: {str(error).splitlines()[0]}.") from error
     finally:
         database.close()
 
 
-def sealing_keys(settings: Settings) -> Iterator[str]:
+def sealing_keys(keys: Mapping[str, bytes]) -> Iterator[str]:
     """What each key holds, in the database that is connected; then raises ValueError if one is missing or wrong."""
     held = rotation.count_by_key(datetime.now(UTC))
-    unknown = {key: rows for key, rows in held.items() if key not in settings.secret_keys}
-    for key in settings.secret_keys:
-        yield f"key {key} holds {_listed(held.get(key))}. {_advice(key, settings, held.get(key))}"
+    unknown = {key: rows for key, rows in held.items() if key not in keys}
+    for place, key in enumerate(keys):
+        rows = held.get(key, Counter())
+        yield f"key {key} holds {_listed(rows)}. {_advice(rows) if place else 'It seals.'}"
     for key, rows in unknown.items():
         yield f"key {_key_id(key)} holds {_listed(rows)}. It is not in MFA_SECRET_KEYS."
-    wrong = [
-        f"MFA_SECRET_KEYS lacks {_key_id(key)}: add it at the end." for key, rows in unknown.items() if _sealed(rows)
-    ]
-    sample = rotation.sample(Keyring(settings.secret_keys))
-    unreadable = {row.key_id for row in sample.unreadable} & set(settings.secret_keys)
+    lacking = [_key_id(key) for key, rows in unknown.items() if _sealed(rows)]
+    wrong = [f"MFA_SECRET_KEYS lacks {key}: add it at the end." for key in lacking]
+    sample = rotation.sample(Keyring(keys))
     wrong += [
         f"The key {key} of MFA_SECRET_KEYS opens nothing of what {key} sealed: it is another key."
-        for key in sorted(unreadable)
+        for key in sorted({row.key_id for row in sample.unreadable} & set(keys))
         if not sample.opened_by[key]
     ]
     if wrong:
         raise ValueError(" ".join(wrong))
 
 
-def _advice(key: str, settings: Settings, rows: Counter[str] | None) -> str:
-    if key == next(iter(settings.secret_keys)):
-        return "It seals."
+def _advice(rows: Counter[str]) -> str:
     if not rows:
         return "It may be taken out of MFA_SECRET_KEYS when no server seals with it any more."
     return "`mfa-server rotate-keys` seals it anew." if _sealed(rows) else "They expire within ten minutes."
@@ -79,8 +76,8 @@ def _sealed(rows: Counter[str]) -> int:
     return rows.total() - rows[rotation.CODES]
 
 
-def _listed(rows: Counter[str] | None) -> str:
-    return ", ".join(f"{table} {count}" for table, count in rows.items()) if rows else "nothing"
+def _listed(rows: Counter[str]) -> str:
+    return ", ".join(f"{table} {count}" for table, count in rows.items()) or "nothing"
 
 
 def _key_id(found: str) -> str:

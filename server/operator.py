@@ -73,8 +73,14 @@ def caller(command: str, sub: str = "", tenant: str = "") -> Caller:
 
 
 def as_json(value: object, indent: int | None = None) -> str:
-    """JSON in printable ASCII, so that nothing in it reaches the terminal's controls (NOT-05); times in UTC."""
-    return json.dumps(value, indent=indent, default=str)
+    """JSON in printable ASCII, so that nothing in it reaches the terminal's controls (NOT-05); times as in answers."""
+    return json.dumps(value, indent=indent, default=_text)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return str(value)
 
 
 @click.command("rotate-keys")
@@ -159,7 +165,7 @@ def shown(event: AuditEvent) -> dict[str, Any]:
     """An event as it is printed."""
     return {
         "id": event.id,
-        "at": event.at.isoformat(),
+        "at": event.at,
         "type": event.type,
         "reason": event.reason,
         "device_id": event.device_id,
@@ -182,7 +188,7 @@ def after_restore(backup_codes: Literal["invalidate", "keep"], yes: bool) -> Non
     """Make what was used since the backup stay used. Run it after a restore, before the server starts."""
     with opened() as current:
         try:
-            list(checks.sealing_keys(current))
+            list(checks.sealing_keys(current.secret_keys))
         except ValueError as error:
             raise Stop(f"Nothing was changed. {error}") from None
         if not yes:

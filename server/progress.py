@@ -66,6 +66,7 @@ def _shown(label: str) -> Iterator[Callable[[float], None]]:
             yield lambda share: bar.update(round(share * STEPS) - bar.pos)
         return
     told = 0.0
+    click.echo(f"{label}: 0%", err=True)
 
     def tell(share: float) -> None:
         nonlocal told

@@ -157,7 +157,7 @@ def count_by_key(now: datetime) -> dict[str, Counter[str]]:
 
 def _count(counted: dict[str, Counter[str]], name: str, value: Any, condition: Any) -> None:
     key_id = _before_the_colon(value)
-    query = value.model.select(key_id, peewee.fn.COUNT(value)).where(condition).group_by(key_id)
+    query = value.model.select(key_id, peewee.fn.COUNT(value)).where(condition).group_by(peewee.SQL("1"))
     for found, rows in query.tuples():
         counted.setdefault(found, Counter())[name] += rows
 
