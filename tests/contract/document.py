@@ -56,6 +56,13 @@ def resolved(value: Json) -> Json:
     return value
 
 
+def inlined(value: Any) -> Any:
+    """A schema with what its references point at in their place, as Connexion hands it to the server."""
+    if isinstance(value, dict):
+        return {key: inlined(item) for key, item in resolved(value).items()}
+    return [inlined(item) for item in value] if isinstance(value, list) else value
+
+
 def walk(value: Any, *place: str) -> Iterator[tuple[tuple[str, ...], Json]]:
     """Every object of the document below `value`, with the path to it; references are not followed."""
     if isinstance(value, dict):

@@ -67,12 +67,14 @@ class Mailroom:
 class Person:
     """Somebody with an access token. What they do for themselves must succeed."""
 
-    def __init__(self, server: RunningServer, mailroom: Mailroom, sub: str, email: str | None) -> None:
+    def __init__(
+        self, server: RunningServer, http: httpx.Client, mailroom: Mailroom, sub: str, email: str | None = None
+    ) -> None:
         self.server = server
+        self.http = http
         self.mailroom = mailroom
         self.sub = sub
         self.email = email
-        self.http = httpx.Client(base_url=server.url, timeout=30)
         self.pending_secret: str | None = None
         self.secret: str | None = None
         self.last_step = 0
@@ -237,6 +239,7 @@ class World:
 
     def __init__(self, server: RunningServer) -> None:
         self.server = server
+        self.http = httpx.Client(base_url=server.url, timeout=30)
         self.mailroom = Mailroom(server.data / "outbox")
         self.people: list[Person] = []
         self.subs = (f"{start}{number}" for number, start in enumerate(itertools.cycle(self.SUBS)))
@@ -244,7 +247,7 @@ class World:
     def passer_by(self, *, with_email: bool = False) -> Person:
         """Somebody with nothing set up, who is not met again. Without an address no notices have to be mailed."""
         email = f"person-{uuid.uuid4().hex}@example.com" if with_email else None
-        return Person(self.server, self.mailroom, next(self.subs), email)
+        return Person(self.server, self.http, self.mailroom, next(self.subs), email)
 
     def newcomer(self, *, with_email: bool = False) -> Person:
         person = self.passer_by(with_email=with_email)

@@ -14,7 +14,7 @@ import pytest
 
 from factors import errors
 from server import validation
-from tests.contract.document import FILE, Json, Operation, document, operations, resolved, walk
+from tests.contract.document import FILE, Json, Operation, document, inlined, operations, resolved, walk
 from tests.running import RunningServer
 
 OPERATIONS = list(operations().values())
@@ -71,13 +71,6 @@ HANDED_IN_SCHEMAS: dict[str, tuple[dict[str, str], set[str]]] = {
 
 def label(operation: Operation) -> str:
     return operation.label
-
-
-def inlined(value: Any) -> Any:
-    """A schema with what its references point at in their place, as Connexion hands it to the server."""
-    if isinstance(value, dict):
-        return {key: inlined(item) for key, item in resolved(value).items()}
-    return [inlined(item) for item in value] if isinstance(value, list) else value
 
 
 def contents(holder: Json) -> Iterator[tuple[str, Json]]:
