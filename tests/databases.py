@@ -177,11 +177,11 @@ class Operated:
             check=False,
         )
 
-    def invoke(self, *arguments: str) -> Result:
+    def invoke(self, *arguments: str, answer: str = "") -> Result:
         """Run the command in this process, where a start of Python is not worth the time."""
         self.leave()
         try:
-            return CliRunner().invoke(main, arguments, env=self.environment, prog_name="mfa-server")
+            return CliRunner().invoke(main, arguments, input=answer, env=self.environment, prog_name="mfa-server")
         finally:
             self.use(self.url)
 

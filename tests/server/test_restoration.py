@@ -79,12 +79,12 @@ def test_rel_06_backup_codes_that_were_used_or_replaced_after_the_backup_do_not_
     assert not verified(alice, stolen[1])
 
     operated.use(operated.databases.restore(backup))
-    operated.done("after-restore", "--yes", "--backup-codes", "keep")
+    assert operated.invoke("after-restore", "--yes", "--backup-codes", "keep").exit_code == 0
     assert verified(alice, stolen[0])
     assert alice.listed()["backup_codes"]["remaining"] == 9
 
     operated.use(operated.databases.restore(backup))
-    operated.done("after-restore", "--yes")
+    assert operated.invoke("after-restore", "--yes").exit_code == 0
     assert not verified(alice, stolen[0])
     assert not verified(alice, stolen[1])
     assert alice.listed()["backup_codes"]["remaining"] == 0
@@ -105,7 +105,7 @@ def test_rel_06_assertions_of_the_lost_time_are_dead(operated: Operated, world: 
     next_epoch = alice.prove("webauthn")
     operated.use(operated.databases.restore(backup))
     assert service.call("verification.introspect", token=same_epoch)["active"]
-    operated.done("after-restore", "--yes")
+    assert operated.invoke("after-restore", "--yes").exit_code == 0
     for assertion in (same_epoch, next_epoch):
         assert service.call("verification.introspect", token=assertion) == {"active": False}
     with atomic():
@@ -165,12 +165,12 @@ def test_it_goes_through_every_user_in_batches_and_may_be_run_again() -> None:
 @pytest.mark.parametrize("operated", ["sqlite"], indirect=True)
 def test_it_asks_and_changes_nothing_where_the_keys_do_not_open_the_backup(operated: Operated, alice: Person) -> None:
     before = list(User.select().tuples()), list(TotpSecret.select().tuples())
-    asked = operated.run("after-restore", answer="n\n")
-    assert asked.returncode == 1
+    asked = operated.invoke("after-restore", answer="n\n")
+    assert asked.exit_code == 1
     assert "make all backup codes invalid, end all assertions, and drop what is open? [y/N]" in asked.stdout
     operated.use_keys(dict([key("another")]))
-    refused = operated.run("after-restore", "--yes")
-    assert refused.returncode == 1
+    refused = operated.invoke("after-restore", "--yes")
+    assert refused.exit_code == 1
     assert refused.stderr == "Error: Nothing was changed. MFA_SECRET_KEYS lacks first: add it at the end.\n"
     assert (list(User.select().tuples()), list(TotpSecret.select().tuples())) == before
 
