@@ -66,6 +66,7 @@ class Documentation(SwaggerUIMiddleware):
             # Ahead of Connexion's.
             self.router.add_route(path, serve, methods=["GET"])
         super().add_api(specification, **options)
+        _without_redirects(self.router)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         serve = self.app if scope.get("path", "").startswith("/api/") else super().__call__
@@ -90,14 +91,21 @@ class ExactRouting(RoutingMiddleware):
 
     def add_api(self, specification: Specification, **options: Any) -> None:
         super().add_api(specification, **options)
-        self.router.redirect_slashes = False
+        _without_redirects(self.router)
         for mount in self.router.routes:
             if isinstance(mount, Mount) and isinstance(mount.app, Router):
-                mount.app.redirect_slashes = False
                 for route in (mount, *mount.app.routes):
                     if isinstance(route, Mount | Route):
                         pattern = route.path_regex.pattern.removesuffix("$")
                         route.path_regex = re.compile(rf"{pattern}\Z", re.DOTALL)
+
+
+def _without_redirects(router: Router) -> None:
+    """A path with one more slash is another path."""
+    router.redirect_slashes = False
+    for mount in router.routes:
+        if isinstance(mount, Mount) and isinstance(mount.app, Router):
+            mount.app.redirect_slashes = False
 
 
 def create(settings: Settings | None = None) -> AsyncApp:
