@@ -71,7 +71,9 @@ class Server(ABC):
                 self.stop()
                 raise RuntimeError(f"{self.name} did not start:\n{(self.folder / 'server.log').read_text()[-2000:]}")
             time.sleep(0.002)
-        return time.monotonic() - began
+        took = time.monotonic() - began
+        self.memory_at_first = self.memory_mib()
+        return took
 
     def stop(self) -> None:
         if self.process.poll() is None:

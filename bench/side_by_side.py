@@ -11,7 +11,7 @@ import click
 from bench import machine, pieces, table
 from bench.measure import Site, compare, meet, once
 from bench.pieces import Piece
-from bench.servers import ConnexionFloor, Ours, StarletteFloor
+from bench.servers import ConnexionFloor, Ours, Server, StarletteFloor
 from bench.stage import set_up
 
 MAIL_SECONDS = 5.0
@@ -33,16 +33,23 @@ def full(rounds: int, *, on_postgresql: bool) -> None:
         _compare(sites, pieces.FULL, rounds)
         _compare(sites[:1], [pieces.FIRST_METHOD], rounds)
         click.echo()
-        for site in sites:
-            click.echo(f"memory of {site.server.name} after all this: {site.server.memory_mib():.0f} MiB")
+        for server in (site.server for site in sites):
+            memory = f"{server.memory_at_first:.0f} MiB at first, {server.memory_mib():.0f} MiB after all this"
+            click.echo(f"memory of {server.name}: {memory}")
         _mail(sites[0], ours)
         for make in (stage.ours, lambda: stage.floor(StarletteFloor), lambda: stage.floor(ConnexionFloor)):
-            took = []
-            for _ in range(STARTS):
-                server = make()
-                took.append(server.start())
-                server.stop()
-            click.echo(f"start to first answer of {server.name}: {statistics.median(took):.2f} s")
+            _start([make() for _ in range(STARTS)])
+
+
+def _start(servers: Sequence[Server]) -> None:
+    """In an empty folder, so that ours makes its keys and its database as well."""
+    took, cpu = [], []
+    for server in servers:
+        took.append(server.start())
+        cpu.append(sum(server.cpu_times().values()))
+        server.stop()
+    medians = f"{statistics.median(took):.2f} s, {statistics.median(cpu):.2f} s of it CPU"
+    click.echo(f"start of {servers[0].name} to its first answer: {medians}")
 
 
 def _compare(sites: Sequence[Site], measured: Sequence[Piece], rounds: int) -> None:
