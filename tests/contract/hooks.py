@@ -41,7 +41,7 @@ class Planned(NamedTuple):
 world = World(running())
 answers = Path(os.environ["CONTRACT_ANSWERS"])
 visitors = itertools.count()
-turns: Counter[str] = Counter()
+turns: Counter[tuple[str, int]] = Counter()
 planned: dict[str, Planned] = {}
 
 base64url = strategies.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_", min_size=1)
@@ -86,8 +86,9 @@ def before_call(context: schemathesis.HookContext, case: Case, _kwargs: dict[str
         return
     if meta.phase.name in (TestPhase.EXAMPLES, TestPhase.STATEFUL):
         situations = [each for each in situations if each.status == 200]
-    situation = situations[turns[operation_id] % len(situations)]
-    turns[operation_id] += 1
+    turn = operation_id, len(situations)
+    situation = situations[turns[turn] % len(situations)]
+    turns[turn] += 1
     person, token = situation.arrange(case, world)
     case.headers["Authorization"] = f"Bearer {token}"
     planned[case.id] = Planned(person, situation)
@@ -98,8 +99,12 @@ def after_call(context: schemathesis.HookContext, case: Case, response: schemath
     plan = planned.get(case.id)
     if plan is not None and response.status_code == 200:
         plan.person.learn(operation_id_of(case), response.json())
-    phase = case.meta.phase.name.value if case.meta else TestPhase.EXAMPLES.value
-    line = {"operation": operation_id_of(case), "method": case.method, "status": response.status_code, "phase": phase}
+    line = {
+        "operation": operation_id_of(case),
+        "status": response.status_code,
+        "phase": case.meta.phase.name.value if case.meta else TestPhase.EXAMPLES.value,
+        "situation": plan.situation.name if plan else None,
+    }
     with answers.open("a") as file:
         file.write(json.dumps(line) + "\n")
 

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from tests.contract.document import Operation, operations
+from tests.contract.situations import SITUATIONS
 
 # Statuses that no request leads to, and why.
 OUT_OF_REACH = {
@@ -23,9 +24,12 @@ class Report:
     def __init__(self, answers: Path) -> None:
         self.met: dict[str, Counter[int]] = defaultdict(Counter)
         self.phases: Counter[str] = Counter()
+        self.situations: set[tuple[str, str]] = set()
         for line in map(json.loads, answers.read_text().splitlines()):
             self.met[line["operation"]][line["status"]] += 1
             self.phases[line["phase"]] += 1
+            if line["situation"]:
+                self.situations.add((line["operation"], line["situation"]))
 
     def without_success(self) -> list[str]:
         return [operation.label for operation in operations().values() if not self.met[operation.id][200]]
@@ -37,6 +41,14 @@ class Report:
             for operation in operations().values()
             for status in operation.statuses
             if not self.met[operation.id][status] and reason_of_absence(operation, status) is None
+        ]
+
+    def situations_that_did_not_arise(self) -> list[str]:
+        return [
+            f"{operation_id}: {situation.name}"
+            for operation_id, situations in SITUATIONS.items()
+            for situation in situations
+            if (operation_id, situation.name) not in self.situations
         ]
 
     def __str__(self) -> str:

@@ -73,6 +73,10 @@ def test_every_refusal_of_the_contract_was_met(run: Run) -> None:
     assert run.report.missing() == []
 
 
+def test_every_situation_arose(run: Run) -> None:
+    assert run.report.situations_that_did_not_arise() == []
+
+
 def test_rel_01_nothing_went_wrong_on_the_way(run: Run) -> None:
     """A handler's answer that breaks the contract is a 500 too, since the server validates its own."""
     assert not re.search(r"\[(error|critical)|Traceback", run.server_log)
