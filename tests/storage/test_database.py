@@ -1,0 +1,328 @@
+"""The database: times, transactions, and a schema that is what the models say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import peewee
+import psycopg
+import pytest
+
+import storage.database
+from storage.audit import AuditEvent
+from storage.backup import BackupCode, BackupCodeSet
+from storage.challenge import Challenge
+from storage.database import NewerSchema, UtcDateTimeField, atomic, connection, migrate, pending_migrations
+from storage.database import database as db
+from storage.email import EmailFactor
+from storage.mail_quota import MailQuota
+from storage.outbox import OutboxMail
+from storage.totp import TotpSecret
+from storage.user import User
+from storage.webauthn import WebAuthnCredential, WebAuthnRegistration
+from tests.storage.rows import ALICE, NOW, ensure, key
+
+MODELS = [
+    User,
+    TotpSecret,
+    EmailFactor,
+    BackupCodeSet,
+    BackupCode,
+    WebAuthnCredential,
+    WebAuthnRegistration,
+    Challenge,
+    MailQuota,
+    OutboxMail,
+    AuditEvent,
+]
+STEPS = sorted(path.stem for path in storage.database.MIGRATIONS.glob("[0-9]*.py"))
+
+
+def set_created_at(at: datetime) -> datetime:
+    with atomic():
+        User.update(created_at=at).where(User.id == ALICE.id).execute()
+    kept: datetime = User.get_by_id(ALICE.id).created_at
+    return kept
+
+
+# Times.
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        NOW,
+        NOW + timedelta(microseconds=1),
+        NOW + timedelta(microseconds=999_999),
+        datetime(1970, 1, 1, tzinfo=UTC),
+        datetime(2000, 2, 29, 23, 59, 59, 999_999, tzinfo=UTC),
+        datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC),
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("operated")
+def test_a_time_comes_back_as_it_was_and_is_utc(at: datetime) -> None:
+    ensure(ALICE)
+    kept = set_created_at(at)
+    assert kept == at
+    assert kept.tzinfo is UTC
+
+
+@pytest.mark.usefixtures("operated")
+def test_a_time_from_elsewhere_is_the_same_moment_in_utc() -> None:
+    ensure(ALICE)
+    kept = set_created_at(NOW.astimezone(timezone(timedelta(hours=-9, minutes=-30))))
+    assert (kept, kept.tzinfo, kept.hour) == (NOW, UTC, 12)
+
+
+@pytest.mark.usefixtures("operated")
+def test_times_are_ordered_and_compared_as_times() -> None:
+    moments = [
+        datetime(1999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
+        NOW - timedelta(microseconds=1),
+        NOW,
+        NOW + timedelta(microseconds=1),
+        NOW + timedelta(microseconds=10),
+        NOW + timedelta(seconds=1),
+        datetime(9999, 1, 1, tzinfo=UTC),
+    ]
+    ensure(ALICE)
+    for at in reversed(moments):
+        key(now=at)
+    found = WebAuthnCredential.select().order_by(WebAuthnCredential.created_at)
+    assert [each.created_at for each in found] == moments
+    for place, at in enumerate(moments):
+        assert WebAuthnCredential.select().where(WebAuthnCredential.created_at < at).count() == place
+        local = at.astimezone(timezone(timedelta(hours=5)))
+        assert WebAuthnCredential.select().where(WebAuthnCredential.created_at <= local).count() == place + 1
+
+
+def test_no_time_is_no_time() -> None:
+    assert UtcDateTimeField().db_value(None) is None
+    assert UtcDateTimeField().python_value(None) is None
+
+
+# Transactions.
+
+
+@pytest.mark.usefixtures("operated")
+def test_atm_02_what_raises_has_written_nothing() -> None:
+    def fail() -> None:
+        with atomic():
+            User.ensure(ALICE, NOW)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert not User.select().exists()
+
+
+@pytest.mark.usefixtures("operated")
+def test_rel_05_what_has_ended_is_there_for_everyone_else() -> None:
+    ensure(ALICE)
+    seen: list[bool] = []
+
+    def look() -> None:
+        with connection():
+            seen.append(User.select().exists())
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    assert seen == [True]
+
+
+@pytest.mark.usefixtures("operated")
+def test_atm_03_changes_of_one_user_at_once_happen_one_after_the_other() -> None:
+    ensure(ALICE)
+    before = User.get().epoch
+    start = threading.Barrier(8)
+
+    def change() -> None:
+        with connection():
+            start.wait()
+            for _ in range(5):
+                with atomic():
+                    User.change_factors(ALICE)
+
+    threads = [threading.Thread(target=change) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert User.get().epoch == before + 40
+
+
+@pytest.mark.usefixtures("operated")
+def test_foreign_keys_hold_and_a_deleted_user_takes_everything_along() -> None:
+    with pytest.raises(peewee.IntegrityError), atomic():
+        TotpSecret.begin(ALICE, bytes(20), NOW)
+    ensure(ALICE)
+    key()
+    with atomic():
+        TotpSecret.begin(ALICE, bytes(20), NOW)
+        BackupCodeSet.replace_all(ALICE, bytes(16), [bytes(32)], NOW)
+        User.delete().execute()
+    for model in (TotpSecret, WebAuthnCredential, BackupCodeSet, BackupCode):
+        assert not model.select().exists()
+
+
+def test_sqlite_loses_nothing_that_was_acknowledged(database: Path) -> None:
+    """Write-ahead log, flushed at each commit; on the connection that writes as on those that read."""
+    ensure(ALICE)
+    pragmas = {"journal_mode": "wal", "foreign_keys": 1, "synchronous": 2}
+    with atomic():
+        writing = {name: db.execute_sql(f"PRAGMA {name}").fetchone()[0] for name in pragmas}
+    reading = {name: db.execute_sql(f"PRAGMA {name}").fetchone()[0] for name in pragmas}
+    assert writing == reading == pragmas
+
+
+# The schema.
+
+
+@pytest.mark.usefixtures("operated")
+def test_rel_04_the_migrations_make_the_columns_that_the_models_describe() -> None:
+    for meta in metas():
+        primary = {field.column_name for field in meta.get_primary_keys()}
+        described = {field.column_name: (field.null, field.column_name in primary) for field in meta.sorted_fields}
+        made = {column.name: (column.null, column.primary_key) for column in db.get_columns(meta.table_name)}
+        assert made == described, meta.table_name
+
+
+TEXT_AND_BLOB = {"uuid": "TEXT", "bytes": "BLOB", "time": "TEXT", "flag": "INTEGER", "text": "TEXT"}
+POSTGRESQL = {"uuid": "uuid", "bytes": "bytea", "time": "timestamp with time zone", "flag": "boolean", "text": "text"}
+KINDS: dict[type[peewee.Field], str] = {
+    peewee.UUIDField: "uuid",
+    peewee.BlobField: "bytes",
+    UtcDateTimeField: "time",
+    peewee.BooleanField: "flag",
+    peewee.TextField: "text",
+}
+
+
+@pytest.mark.usefixtures("operated")
+def test_rel_04_the_columns_have_the_types_of_the_fields() -> None:
+    names = TEXT_AND_BLOB if storage.database.is_sqlite() else POSTGRESQL
+    for meta in metas():
+        types = {column.name: column.data_type for column in db.get_columns(meta.table_name)}
+        for field in meta.sorted_fields:
+            while isinstance(field, peewee.ForeignKeyField):
+                types[field.rel_field.column_name] = types[field.column_name]
+                field = field.rel_field
+            found = types[field.column_name]
+            if type(field) in KINDS:
+                assert found == names[KINDS[type(field)]], (meta.table_name, field.name)
+            else:
+                assert found.lower() in ("bigint", "integer"), (meta.table_name, field.name)
+
+
+def metas() -> Iterator[Any]:
+    """What Peewee knows of each model."""
+    for model in MODELS:
+        yield model._meta
+
+
+@pytest.mark.usefixtures("operated")
+def test_rel_04_there_are_the_tables_of_the_models_and_no_others() -> None:
+    tables = {table for table in db.get_tables() if "migration" not in table}
+    assert tables == {model._meta.table_name for model in MODELS}
+
+
+@pytest.mark.usefixtures("operated")
+def test_rel_04_every_foreign_key_of_a_model_is_one_of_the_schema_and_cascades() -> None:
+    for model in MODELS:
+        described = {
+            (field.column_name, field.rel_model._meta.table_name)
+            for field in model._meta.sorted_fields
+            if isinstance(field, peewee.ForeignKeyField)
+        }
+        assert {(each.column, each.dest_table) for each in db.get_foreign_keys(model._meta.table_name)} == described
+
+
+@pytest.mark.usefixtures("operated")
+def test_what_is_unique_is_so_in_the_schema() -> None:
+    unique = [index for index in db.get_indexes("webauthn_credential") if index.unique]
+    assert ["credential_id"] in [index.columns for index in unique]
+
+
+@pytest.mark.usefixtures("operated")
+def test_rel_04_migrating_again_does_nothing() -> None:
+    before = [db.get_columns(model._meta.table_name) for model in MODELS]
+    assert migrate() == []
+    assert pending_migrations() == []
+    assert [db.get_columns(model._meta.table_name) for model in MODELS] == before
+
+
+def test_rel_04_an_empty_database_waits_for_every_step(tmp_path: Path) -> None:
+    storage.database.connect(f"sqlite:///{tmp_path / 'empty.db'}")
+    try:
+        assert pending_migrations() == STEPS
+        assert migrate() == STEPS
+        assert pending_migrations() == []
+    finally:
+        storage.database.close()
+
+
+@pytest.mark.usefixtures("operated")
+def test_rel_04_a_schema_of_a_later_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This version finds a step in the database that it has no file for."""
+    for step in STEPS[:-1]:
+        (tmp_path / f"{step}.py").write_text((storage.database.MIGRATIONS / f"{step}.py").read_text())
+    monkeypatch.setattr(storage.database, "MIGRATIONS", tmp_path)
+    with pytest.raises(NewerSchema):
+        pending_migrations()
+
+
+@pytest.mark.usefixtures("operated")
+def test_rel_04_a_step_that_fails_leaves_the_schema_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for step in STEPS:
+        (tmp_path / f"{step}.py").write_text((storage.database.MIGRATIONS / f"{step}.py").read_text())
+    (tmp_path / "9999_broken.py").write_text(
+        "def up(migrator, db):\n    db.execute_sql('CREATE TABLE half_done (id INTEGER)')\n    return 1 / 0\n"
+    )
+    monkeypatch.setattr(storage.database, "MIGRATIONS", tmp_path)
+    with pytest.raises(ZeroDivisionError):
+        migrate()
+    assert "half_done" not in db.get_tables()
+    assert pending_migrations() == ["9999_broken"]
+
+
+MIGRATE = """
+import sys
+from storage import database
+
+database.connect(sys.argv[1])
+sys.stdin.read()
+print(len(database.migrate()))
+database.close()
+"""
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_rel_04_of_several_processes_that_migrate_at_once_one_does_it_and_all_succeed(
+    tmp_path: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
+    url = f"sqlite:///{tmp_path / 'empty.db'}"
+    if kind == "postgresql":
+        server = request.getfixturevalue("postgresql").server
+        with psycopg.connect(server.get_uri(), autocommit=True) as administrator:
+            administrator.execute("CREATE DATABASE mfa_empty TEMPLATE template0")
+        url = server.get_uri(database="mfa_empty")
+    command = [sys.executable, "-W", "error", "-c", MIGRATE, url]
+    processes = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.stdin = None
+    results = [process.communicate(timeout=60) for process in processes]
+    assert sorted(out.strip() for out, _ in results) == ["0", "0", str(len(STEPS))], results
+    assert {process.returncode for process in processes} == {0}
