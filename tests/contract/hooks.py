@@ -19,8 +19,9 @@ import schemathesis
 from hypothesis import strategies
 from schemathesis.generation.meta import TestPhase
 
-from tests.contract.people import SCOPES, Person, World
+from tests.contract.people import SCOPES, Person
 from tests.contract.situations import SITUATIONS, Case, Situation
+from tests.contract.world import World
 from tests.running import RunningServer
 
 TOO_LARGE = b"x" * (64 * 1024 + 1)

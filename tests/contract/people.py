@@ -7,15 +7,8 @@ from __future__ import annotations
 
 import base64
 import hmac
-import itertools
-import re
 import struct
 import time
-import uuid
-from collections.abc import Callable
-from email import message_from_bytes, policy
-from functools import cached_property
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -23,45 +16,14 @@ import httpx
 
 from tests.authenticator import Authenticator
 from tests.contract.document import Json, operations
+from tests.contract.mailroom import Mailroom
 from tests.running import RunningServer
 
 STEP_SECONDS = 30
 # A code is used within so many seconds after it was computed, on a busy machine too.
 MARGIN_SECONDS = 5
-MAIL_SECONDS = 30
 WRONG_CODES_UNTIL_LOCKED = 5
-MOST_KEYS = 25
-SOME_KEYS = 20
 SCOPES = "mfa:verify mfa:introspect"
-
-
-class Mailroom:
-    """The mails that the server has written into its folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.seen: set[Path] = set()
-        self.codes: dict[str, str] = {}
-
-    def code_for(self, address: str) -> str:
-        """The newest code that was mailed to `address`; waits for the courier."""
-        deadline = time.monotonic() + MAIL_SECONDS
-        while address not in self.codes:
-            if time.monotonic() > deadline:
-                raise AssertionError(f"no mail for {address}")
-            time.sleep(0.01)
-            self.look()
-        return self.codes.pop(address)
-
-    def look(self) -> None:
-        # A mail that is being written has a name with a dot in front.
-        for file in sorted(set(self.folder.glob("[!.]*.eml")) - self.seen):
-            self.seen.add(file)
-            mail = message_from_bytes(file.read_bytes(), policy=policy.default)
-            text = mail.get_body(("plain",))
-            code = text and re.search(r"^ +([0-9]{6})\r?$", text.get_content(), re.MULTILINE)
-            if code:
-                self.codes[str(mail["To"])] = code[1]
 
 
 class Person:
@@ -229,61 +191,3 @@ def totp(secret: str, step: int) -> str:
     offset = digest[-1] & 15
     number: int = struct.unpack(">I", digest[offset : offset + 4])[0]
     return f"{(number & 0x7FFFFFFF) % 10**6:06d}"
-
-
-class World:
-    """Everybody that was met, those met last at the end."""
-
-    # What identity providers put into `sub`, and what breaks paths; each is followed by a number.
-    SUBS = ("auth0|", "alice+", "https://idp.example/users/", "a b%2F", "ünïcödé-😀", "..%00;?#", "-")
-
-    def __init__(self, server: RunningServer) -> None:
-        self.server = server
-        self.http = httpx.Client(base_url=server.url, timeout=30)
-        self.mailroom = Mailroom(server.data / "outbox")
-        self.people: list[Person] = []
-        self.subs = (f"{start}{number}" for number, start in enumerate(itertools.cycle(self.SUBS)))
-
-    def passer_by(self, *, with_email: bool = False) -> Person:
-        """Somebody with nothing set up, who is not met again. Without an address no notices have to be mailed."""
-        email = f"person-{uuid.uuid4().hex}@example.com" if with_email else None
-        return Person(self.server, self.http, self.mailroom, next(self.subs), email)
-
-    def newcomer(self, *, with_email: bool = False) -> Person:
-        person = self.passer_by(with_email=with_email)
-        self.people.append(person)
-        return person
-
-    def someone(self, fits: Callable[[Person], bool]) -> Person | None:
-        """Whoever fits, of those that were met last."""
-        person = next(filter(fits, reversed(self.people)), None)
-        if person is not None:
-            self.people.remove(person)
-            self.people.append(person)
-        return person
-
-    def keyholder_with_room(self) -> Person:
-        """Somebody with keys to whom a few more may be added."""
-        return self.keyholder(lambda person: len(person.keys) < SOME_KEYS)
-
-    def keyholder(self, fits: Callable[[Person], bool] = lambda _: True) -> Person:
-        """Somebody with a security key, who can prove themselves as often as it takes, a lock notwithstanding."""
-        return self.someone(lambda person: bool(person.keys) and fits(person)) or self.newcomer().with_key()
-
-    def mailbox_owner(self) -> Person:
-        """Somebody whose only method is e-mail, with a few backup codes left."""
-        owner = self.someone(lambda person: person.mailbox_on and not person.keys and len(person.backup_codes) > 3)
-        return owner or self.newcomer(with_email=True).with_mailbox()
-
-    @cached_property
-    def collector(self) -> Person:
-        """Somebody with as many keys as one may have."""
-        collector = self.passer_by()
-        for _ in range(MOST_KEYS):
-            collector.with_key()
-        return collector
-
-    @cached_property
-    def owner_of_everything(self) -> Person:
-        """Somebody with every method, who is there to be locked."""
-        return self.passer_by(with_email=True).with_key().with_mailbox().with_app()

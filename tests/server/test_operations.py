@@ -12,14 +12,13 @@ import pytest
 
 from tests.contract.document import Operation, operations
 from tests.running import RunningServer
-from tests.server.wire import API, CONFIRM, FORM, JSON, MARKER, PROBLEM, Answer, check, post, refused, request, send
+from tests.server.wire import API, CONFIRM, FORM, JSON, MARKER, PROBLEM, check, post, refused, request, send
 
 OPERATIONS = list(operations().values())
 UNDER_API = [operation for operation in OPERATIONS if operation.definition["security"]]
 WITH_BODY = [operation for operation in OPERATIONS if "requestBody" in operation.definition]
 IDENTITY = {"sub": "alice", "device_id": "5e0b9d2a-3f0e-4f43-8f5e-0a2b61d3c7f1"}
 LARGEST_BODY = 64 * 1024
-LARGEST_HEAD = 64 * 1024
 MEGABYTE = 1024 * 1024
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "REPORT")
 CODE = b'{"code":"492039"}'
@@ -311,90 +310,6 @@ def test_a_body_that_nobody_asked_for_is_let_be(api: RunningServer, token: str, 
     assert answer.status in (200, 409)
 
 
-# Headers.
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        "Bearer " + "a" * 20_000,
-        f"Bearer {MARKER}",
-        f"Bearer {MARKER}.{MARKER}.{MARKER}",
-        "Bearer \xff\xfe.\xff.\xff",
-        "Bearer a b c",
-        "Bearer ..",
-        "Bearer ....",
-        "Bearer e30.e30.",
-        "Bearer " + "W" * 8000 + ".e30.AA",
-    ],
-    ids=lambda value: value[:24],
-)
-@pytest.mark.parametrize("operation", [UNDER_API[0], UNDER_API[2], UNDER_API[-1]], ids=label)
-def test_tok_10_a_header_that_holds_no_token_is_refused(api: RunningServer, operation: Operation, value: str) -> None:
-    answer = refused(api, request(operation.method, path_of(operation), [("Authorization", value)], b""))
-    assert answer.code == "invalid_token"
-    assert answer.headers["www-authenticate"].startswith('Bearer error="invalid_token"')
-
-
-@pytest.mark.parametrize(
-    "value", ["", "Bearer", "Bearer ", "Basic YTpi", f"Digest {MARKER}", "\xff", f"{MARKER} a.b.c", "a.b.c"]
-)
-def test_tok_12_a_header_of_another_scheme_is_none(api: RunningServer, value: str) -> None:
-    answer = refused(api, request("GET", API, [("Authorization", value)]))
-    assert (answer.code, answer.headers["www-authenticate"]) == ("unauthenticated", "Bearer")
-
-
-@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "Bearer  "])
-def test_tok_11_the_name_of_the_scheme_is_good_in_any_case(api: RunningServer, token: str, scheme: str) -> None:
-    assert send(api, request("GET", API, [("Authorization", f"{scheme} {token}")])).status == 200
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        b"".join(b"X-%d: %s\r\n" % (number, b"a" * 100) for number in range(700)),
-        b"X-Long: " + b"a" * LARGEST_HEAD,
-        b"Cookie: " + b"a=b;" * 20_000,
-        b"A" * LARGEST_HEAD,
-    ],
-    ids=["many", "a long one", "cookies", "a long name"],
-)
-def test_rel_01_a_head_beyond_64_kib_is_not_waited_for(api: RunningServer, headers: bytes) -> None:
-    assert send(api, b"GET / HTTP/1.1\r\nHost: localhost\r\n" + headers).status == 400
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [
-        b"GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: a\r\n X: folded\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
-        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\nabc",
-        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-        b"GET /\0 HTTP/1.1\r\nHost: a\r\n\r\n",
-        b"GET / HTTP/9.9\r\nHost: a\r\n\r\n",
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-        b"\xff" * 1000 + b"\r\n\r\n",
-    ],
-)
-def test_rel_01_what_is_no_http_is_not_understood(api: RunningServer, raw: bytes) -> None:
-    answer = send(api, raw)
-    assert 400 <= answer.status < 500
-
-
-@pytest.mark.parametrize("given", ["trace-1.a_b", "a" * 64])
-def test_a_request_may_bring_its_id(api: RunningServer, given: str) -> None:
-    assert send(api, request("GET", "/healthz/live", [("X-Request-Id", given)])).headers["x-request-id"] == given
-
-
-@pytest.mark.parametrize("given", ["", "a b", "a" * 65, f"{MARKER}!", "\xff", "a;b", '"a"'])
-def test_not_05_an_id_that_is_no_plain_word_is_replaced(api: RunningServer, given: str) -> None:
-    answer = refused(api, request("GET", "/nothing", [("X-Request-Id", given)]))
-    assert re.fullmatch(r"[0-9a-f]{32}", answer.headers["x-request-id"])
-
-
 # The order of refusals.
 
 
@@ -441,85 +356,6 @@ def test_what_is_read_is_refused_in_one_order(api: RunningServer, service: str, 
     assert codes == ["not_acceptable", "payload_too_large", "unsupported_media_type"]
     right = FORM if operation.id == "handlers.verification.introspect" else JSON
     assert refused(api, post(path, b"\xff", service, right)).status == 422
-
-
-def test_api_02_an_answer_names_nothing_that_the_server_is_made_of(api: RunningServer) -> None:
-    for answer in (send(api, request("GET", "/healthz/live")), refused(api, request("GET", "/nothing"))):
-        assert {"server", "x-powered-by", "via"}.isdisjoint(answer.headers)
-
-
-def outcome(answer: Answer) -> tuple[int, str]:
-    return answer.status, answer.headers.get("access-control-allow-origin", "")
-
-
-# Pages of other origins.
-
-
-@pytest.mark.parametrize("path", [API, CONFIRM, "/healthz/live", "/nothing"])
-def test_a_page_on_our_origin_may_ask_and_read_refusals_too(api: RunningServer, path: str) -> None:
-    for token in (None, api.token("cors")):
-        answer = send(api, request("GET", path, [("Origin", api.origin)], token=token))
-        assert answer.headers["access-control-allow-origin"] == api.origin
-        assert "origin" in answer.headers["vary"].lower()
-        assert "access-control-allow-credentials" not in answer.headers
-        exposed = {name.strip().lower() for name in answer.headers["access-control-expose-headers"].split(",")}
-        assert exposed == {"retry-after", "www-authenticate", "x-request-id"}
-
-
-@pytest.mark.parametrize("header", ["Authorization", "Content-Type", "MFA-Assertion", "authorization, mfa-assertion"])
-@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
-def test_a_page_on_our_origin_may_send_what_the_api_takes(api: RunningServer, method: str, header: str) -> None:
-    asked = [
-        ("Origin", api.origin),
-        ("Access-Control-Request-Method", method),
-        ("Access-Control-Request-Headers", header),
-    ]
-    answer = send(api, request("OPTIONS", API, asked))
-    assert outcome(answer) == (200, api.origin)
-    assert method in answer.headers["access-control-allow-methods"]
-    assert int(answer.headers["access-control-max-age"]) > 0
-
-
-@pytest.mark.parametrize(
-    "asked",
-    [
-        [("Access-Control-Request-Method", "PUT")],
-        [("Access-Control-Request-Method", "GET"), ("Access-Control-Request-Headers", "X-Admin")],
-    ],
-)
-def test_a_page_may_send_nothing_else(api: RunningServer, asked: list[tuple[str, str]]) -> None:
-    assert send(api, request("OPTIONS", API, [("Origin", api.origin), *asked])).status == 400
-
-
-def other_origins(server: RunningServer) -> list[str]:
-    return [
-        "null",
-        "*",
-        "http://localhost",
-        f"https://localhost:{server.port}",
-        f"http://localhost:{server.port}.example.com",
-        f"http://localhost:{server.port}0",
-        f"http://evil.localhost:{server.port}",
-        f"http://LOCALHOST:{server.port}",
-        f"{server.origin}/",
-        f"{server.origin} {server.origin}",
-        f"http://127.0.0.1:{server.port}",
-        "\xff",
-    ]
-
-
-def test_a_page_on_any_other_origin_reads_nothing_and_may_send_nothing(api: RunningServer) -> None:
-    for origin in other_origins(api):
-        for path in (API, CONFIRM, "/healthz/live", "/nothing"):
-            answer = send(api, request("GET", path, [("Origin", origin)], token=api.token("cors")))
-            assert "access-control-allow-origin" not in answer.headers, origin
-        asked = [("Origin", origin), ("Access-Control-Request-Method", "POST")]
-        assert outcome(send(api, request("OPTIONS", CONFIRM, asked))) == (400, ""), origin
-
-
-def test_a_client_that_is_no_page_hears_nothing_of_origins(api: RunningServer, token: str) -> None:
-    answer = send(api, request("GET", API, token=token))
-    assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
 def test_rel_01_nothing_of_all_this_was_an_error_of_the_server(api: RunningServer) -> None:

@@ -18,7 +18,8 @@ from starlette.exceptions import HTTPException
 from factors import errors
 from factors.errors import Refusal
 from server.validation import ContractBroken
-from tests.contract.people import Mailroom, Person
+from tests.contract.mailroom import Mailroom
+from tests.contract.people import Person
 from tests.running import RunningServer
 from tests.server.wire import API, CONFIRM, MARKER, PROBLEM, check, is_problem, is_validation_error, post, refused, send
 from tests.server.wire import request as http_request

@@ -11,7 +11,8 @@ import pytest
 
 from server import validation
 from server.validation import ContractBroken
-from tests.contract.people import Mailroom, Person
+from tests.contract.mailroom import Mailroom
+from tests.contract.people import Person
 from tests.running import RunningServer
 from tests.server.wire import API, CONFIRM, FORM, JSON, MARKER, post, refused, request, send
 
