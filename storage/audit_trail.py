@@ -7,6 +7,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import peewee
+
 from storage.audit import AuditEvent
 from storage.user import User
 
@@ -51,7 +53,8 @@ def _page(user: UUID | None, last: AuditEvent | None, since: datetime | None, un
     if user is not None:
         query = query.where(AuditEvent.user_id == user)
     if last is not None:
-        query = query.where(AuditEvent.at >= last.at, (AuditEvent.at > last.at) | (AuditEvent.id > last.id))
+        place = peewee.Tuple(AuditEvent.at.to_value(last.at), AuditEvent.id.to_value(last.id))
+        query = query.where(peewee.Tuple(AuditEvent.at, AuditEvent.id) > place)
     elif since is not None:
         query = query.where(AuditEvent.at >= since)
     return query if until is None else query.where(AuditEvent.at < until)

@@ -4,4 +4,4 @@ from typing import Any
 
 
 def up(migrator: Any, db: Any) -> None:
-    db.execute_sql("CREATE INDEX audit_event_at ON audit_event (at)")
+    db.execute_sql("CREATE INDEX audit_event_at ON audit_event (at, id)")

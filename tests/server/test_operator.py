@@ -159,8 +159,8 @@ def test_each_page_of_the_trail_is_found_by_an_index(operated: Operated) -> None
         sql, parameters = audit_trail._page(of, last, None, NOW).limit(audit_trail.PAGE).sql()
         if is_sqlite():
             plan = database.execute_sql(f"EXPLAIN QUERY PLAN {sql}", parameters).fetchall()
-            index = "PRIMARY KEY (user_id=? AND at>?" if of else "INDEX audit_event_at (at>?"
-            assert f"SEARCH t1 USING {index}" in plan[0][3]
+            index = "PRIMARY KEY (user_id=? AND (at,id)>(?,?)" if of else "INDEX audit_event_at ((at,id)>(?,?)"
+            assert [line for *_, line in plan] == [f"SEARCH t1 USING {index} AND at<?)"]
         else:
             with database.atomic():
                 # The tables of a test are so small that reading all of one is quicker.
@@ -168,6 +168,8 @@ def test_each_page_of_the_trail_is_found_by_an_index(operated: Operated) -> None
                 plan = database.execute_sql(f"EXPLAIN {sql}", parameters).fetchall()
             index = "audit_event_pkey" if of else "audit_event_at"
             assert any(f"Index Scan using {index}" in line for (line,) in plan)
+            assert any("Index Cond" in line and "(ROW(at, id) > ROW(" in line for (line,) in plan)
+            assert not any("Sort" in line for (line,) in plan)
 
 
 @ON_SQLITE
