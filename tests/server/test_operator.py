@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from factors.errors import InvalidCode, TooManyAttempts
+from server.command import main
 from server.courier import Courier
+from server.help_desk import user
 from server.mail import compose, sender_address
+from server.settings import Settings
 from storage import audit, audit_trail, purge
 from storage.audit import AuditEvent
 from storage.backup import BackupCode, BackupCodeSet
@@ -24,6 +28,7 @@ from storage.user import Caller, User
 from storage.webauthn import WebAuthnCredential, WebAuthnRegistration
 from tests.authenticator import Authenticator
 from tests.databases import Operated
+from tests.running import TOP
 from tests.server.mail_server import MailSettings
 from tests.states import Person, World
 
@@ -369,3 +374,15 @@ def test_every_table_is_known_here() -> None:
         *OWNED,
         AuditEvent,
     }
+
+
+def test_the_document_for_operators_names_what_there_is() -> None:
+    text = (TOP / "docs" / "operations.md").read_text()
+    named = set(re.findall(r"(?:`|^\$ )mfa-server ((?:user )?[a-z-]+)", text, re.MULTILINE))
+    assert {"check", "migrate", "rotate-keys", "audit", "after-restore"} <= named
+    assert {name.removeprefix("user ") for name in named if name.startswith("user ")} == set(user.commands)
+    assert {name for name in named if " " not in name} <= set(main.commands)
+    commands = (*main.commands.values(), *user.commands.values())
+    options = {option for command in commands for parameter in command.params for option in parameter.opts}
+    assert set(re.findall(r"`(--[a-z-]+)`", text)) <= options
+    assert set(re.findall(r"MFA_[A-Z_]+", text)) <= {f"MFA_{name.upper()}" for name in Settings.model_fields}
