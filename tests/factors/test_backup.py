@@ -11,6 +11,7 @@ from argon2.exceptions import VerifyMismatchError
 from argon2.low_level import Type
 
 from factors import backup
+from factors.errors import InvalidCode
 
 SALT = bytes(range(16))
 CODE = "7Q2M-X4KD-91TB-C8Z0"
@@ -78,6 +79,12 @@ def test_every_letter_of_a_code_matters() -> None:
 @pytest.mark.usefixtures("quick")
 def test_bck_04_the_same_code_under_another_salt_has_another_digest() -> None:
     assert backup.digest(CODE, SALT) != backup.digest(CODE, SALT[::-1])
+
+
+@pytest.mark.parametrize("salt", [b"", bytes(15), bytes(17), b"short"])
+def test_sec_03_a_salt_that_was_written_over_makes_every_code_a_wrong_one(salt: bytes) -> None:
+    with pytest.raises(InvalidCode):
+        backup.digest(CODE, salt)
 
 
 def test_bck_02_a_digest_is_argon2id_at_no_less_than_owasps_least() -> None:

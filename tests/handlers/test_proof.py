@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 
-from factors.errors import AlreadyEnabled, InvalidCode, InvalidCredential, NotEnabled, Refusal, TooManyAttempts
+from factors.errors import (
+    AlreadyEnabled,
+    ChallengeNotFound,
+    InvalidCode,
+    InvalidCredential,
+    NotEnabled,
+    Refusal,
+    TooManyAttempts,
+)
 from handlers import backup as backup_handlers
+from storage.backup import BackupCodeSet
+from storage.challenge import Challenge
 from storage.database import connection
 from storage.user import User
 from tests.authenticator import UP, Authenticator
@@ -342,6 +354,56 @@ def test_atm_03_two_first_methods_at_once_share_one_set_of_codes(alice: Person) 
     alice.backup_codes = shown[0]["backup_codes"]
     assert sorted(alice.methods()) == ["totp", "webauthn"]
     alice.prove("backup_code")
+
+
+def once_after(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, act: Callable[[], object]) -> None:
+    """Let something happen between two steps of a request: right after the first call of a function."""
+    original = getattr(owner, name)
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        result = original(*arguments, **options)
+        monkeypatch.setattr(owner, name, original)
+        act()
+        return result
+
+    monkeypatch.setattr(owner, name, interrupted)
+
+
+def test_stp_01_a_challenge_that_another_request_satisfied_since_it_was_found_is_gone(
+    user_with_everything: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = user_with_everything
+    for by_key in (False, True):
+        opened = alice.challenge()
+        answer = {"credential": alice.answer(opened)} if by_key else {"code": alice.backup_codes[0]}
+        other = alice.backup_codes[1 + by_key]
+        once_after(monkeypatch, Challenge, "find", partial(alice.verify, opened, code=other))
+        with pytest.raises(ChallengeNotFound):
+            alice.verify(opened, **answer)
+    assert alice.listed()["backup_codes"]["remaining"] == 8
+    assert User.get().failures == 0
+
+
+def test_atm_01_a_mailed_code_that_another_request_spent_since_it_was_looked_at_is_spent(
+    user_with_email: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user_with_email.world.later(minutes=2)
+    opened = user_with_email.challenge("email")
+    code = user_with_email.mailed_code()
+    before = bytes(BackupCodeSet.get().salt)
+    once_after(monkeypatch, Challenge, "check", partial(user_with_email.verify, opened, code=code))
+    with pytest.raises(InvalidCode):
+        user_with_email.call("backup.regenerate", code=code)
+    assert user_with_email.events()[-1] == ("proof.refused", "spent")
+    assert bytes(BackupCodeSet.get().salt) == before
+
+
+def test_a_backup_code_of_a_set_that_is_gone_is_a_wrong_code(user_with_totp: Person) -> None:
+    opened = user_with_totp.challenge()
+    BackupCodeSet.delete().execute()
+    with pytest.raises(InvalidCode):
+        user_with_totp.verify(opened, code=user_with_totp.backup_codes[0])
+    assert user_with_totp.events()[-1] == ("proof.refused", "not enabled")
 
 
 def test_the_lock_is_counted_on_the_servers_clock(user_with_totp: Person, world: World) -> None:
