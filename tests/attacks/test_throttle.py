@@ -191,7 +191,7 @@ def test_thr_06_wrong_answers_by_key_do_not_count(world: World) -> None:
     victim = world.victim().has_totp().has_backup_codes().has_key()
     for _ in range(BUDGET + 1):
         challenge_id, options = victim.key_challenge()
-        answer = victim.key_answer(options, signature=lambda signature: signature[:-1] + b"\0")
+        answer = victim.key_answer(options, signature=lambda signature: signature[:-1] + bytes([signature[-1] ^ 1]))
         assert world.send(victim.verifies(challenge_id, answer))[0].status == 403
     assert victim.row.failures == 0
     assert victim.sends("totp/disable", {"code": victim.code()}).status == 200
