@@ -56,8 +56,8 @@ def opened() -> Iterator[Settings]:
     try:
         with database.connection():
             yield current
-    except peewee.DatabaseError as error:
-        reason = str(error).splitlines()[0]
+    except (peewee.DatabaseError, peewee.InterfaceError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise Stop(f"The database failed: {reason}. What was done stays done; run the command again.") from error
     finally:
         database.close()
@@ -113,7 +113,6 @@ def rotate_keys() -> None:
             f"{counts['changed_meanwhile']} changed meanwhile, {counts['unreadable']} cannot be opened."
         )
     if stopped is not None:
-        click.echo("Stopped before the end. Run the command again to go on.")
         raise stopped
     if counts["unreadable"]:
         raise SystemExit(1)

@@ -42,7 +42,11 @@ def tracked(pieces: Iterable[Piece], label: str) -> Iterator[Piece]:
             show(piece.share)
             yield piece
             if received:
-                raise Stopped(received[0])
+                break
+        else:
+            return
+    click.echo("Stopped before the end. Run the command again to go on.", err=True)
+    raise Stopped(received[0])
 
 
 @contextmanager

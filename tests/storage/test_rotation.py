@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import quote
 from uuid import UUID
 
 import psycopg
@@ -116,9 +117,10 @@ def test_it_is_stopped_after_the_batch_at_hand_and_goes_on_when_run_again(
         with held(operated):
             assert process.stderr.readline() == "Sealing anew: 0%\n"
             process.send_signal(number)
-        shown, _ = process.communicate(timeout=COMMAND_SECONDS)
+        shown, errors = process.communicate(timeout=COMMAND_SECONDS)
     assert process.returncode == status
-    assert shown.splitlines()[-1] == "Stopped before the end. Run the command again to go on."
+    assert shown == f"Read {BATCH}, sealed {BATCH} anew with key key-1; 0 changed meanwhile, 0 cannot be opened.\n"
+    assert errors.splitlines()[-1] == "Stopped before the end. Run the command again to go on."
     assert sealed_by() == {"key-1": BATCH, "first": 2 * BATCH}
     assert opened() == secrets
     assert operated.invoke("rotate-keys").exit_code == 0
@@ -138,6 +140,20 @@ def test_one_that_is_killed_in_the_middle_of_a_batch_leaves_that_batch_as_it_was
     assert sealed_by() == {"first": BATCH + 1}
     assert operated.invoke("rotate-keys").exit_code == 0
     assert opened() == secrets
+
+
+@pytest.mark.parametrize("operated", ["postgresql"], indirect=True)
+def test_a_database_that_fails_ends_it_with_one_line(operated: Operated) -> None:
+    people(1)
+    operated.new_key()
+    operated.url += f"&options={quote('-c lock_timeout=100')}"
+    with held(operated):
+        done = operated.invoke("rotate-keys")
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1] == (
+        "Error: The database failed: canceling statement due to lock timeout. "
+        "What was done stays done; run the command again."
+    )
 
 
 class Meddling(Keyring):
