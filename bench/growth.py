@@ -22,7 +22,7 @@ FEW = 1000
 # Keys in their order and spread over all the space, so that the requests' own users fall in between anywhere.
 KEY = {
     True: "printf('%08x%016x%08x', n * 4294967295 / {users}, random(), n)",
-    False: "(lpad(to_hex(n * 4294967295 / {most}), 8, '0') || md5(n::text))::varchar(32)::uuid",
+    False: "(lpad(to_hex(n * 4294967295 / {users}), 8, '0') || md5(n::text))::varchar(32)::uuid",
 }
 
 
@@ -50,6 +50,8 @@ def _fill(issuer: Issuer, users: int) -> None:
     numbers = f"WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {users})"
     key = KEY[is_sqlite()].format(users=users)
     with atomic():
+        if not is_sqlite():
+            database.execute_sql("SET LOCAL statement_timeout = 0")
         _copy(User, first, {"id": key, "sub": "'user-' || n"}, numbers, "numbers")
         for model in (TotpSecret, BackupCodeSet):
             _copy(model, first, {"user_id": "id"}, "", f"mfa_user WHERE sub <> '{first.sub}' ORDER BY id")
