@@ -28,7 +28,10 @@ POSTGRESQL = os.environ.get("ATTACKED_POSTGRESQL")
 
 @pytest.fixture(scope="session")
 def new_database() -> NewDatabase:
-    """Settings that give a server a database of its own: none, for SQLite in its data folder."""
+    """Settings that give a server a database of its own: none, for SQLite in its data folder, on a real disk.
+
+    Where a commit takes its time, transactions gather and share one; in memory they hardly ever would.
+    """
     return dict if POSTGRESQL is None else partial(new_on_postgresql, POSTGRESQL)
 
 

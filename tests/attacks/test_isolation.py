@@ -173,7 +173,9 @@ def test_waa_07_prv_01_answers_by_key_that_are_not_right_are_refused_with_the_sa
         allowed = stranger.key_challenge()[1]["allowCredentials"]
         match name:
             case "wrong signature":
-                return attacker.key_answer(options, signature=lambda signature: signature[:-1] + b"\0")
+                return attacker.key_answer(
+                    options, signature=lambda signature: signature[:-1] + bytes([signature[-1] ^ 1])
+                )
             case "wrong origin":
                 return attacker.key_answer(options, client_data={"origin": "https://example.org"})
             case "wrong challenge":

@@ -65,15 +65,16 @@ def test_otp_03_one_code_answers_one_of_many_challenges(world: World) -> None:
 
 
 def test_otp_03_one_code_serves_one_of_many_operations(world: World) -> None:
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS):
         victim = world.victim().has_totp().has_email().has_backup_codes()
         code = {"code": victim.code()}
+        regenerates = [victim.posts("backup-codes/regenerate", code)] if number < FEWER_ROUNDS else []
         only_success(
             victim,
             victim.posts("totp/disable", code),
             victim.posts("email/disable", code),
-            victim.posts("backup-codes/regenerate", code),
             *(victim.verifies(challenge_id, code["code"]) for challenge_id in victim.challenges(3)),
+            *regenerates,
         )
 
 
@@ -106,17 +107,17 @@ def test_eml_02_one_mailed_code_satisfies_its_challenge_once(world: World) -> No
 
 
 def test_eml_02_one_mailed_code_serves_one_of_many_operations(world: World) -> None:
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS):
         # The key keeps the backup codes, so what is left can be looked at.
         victim = world.victim().has_email().has_backup_codes().has_key()
         challenge_id = victim.challenge("email", "135790")
         code = {"code": "135790"}
+        regenerates = [victim.posts("backup-codes/regenerate", code)] if number < FEWER_ROUNDS else []
         only_success(
             victim,
             victim.posts("email/disable", code),
             victim.verifies(challenge_id, "135790"),
-            victim.posts("email/disable", code),
-            victim.posts("backup-codes/regenerate", code),
+            *regenerates,
         )
 
 
