@@ -387,7 +387,7 @@ def test_waa_07_unknown_key_bad_signature_and_foreign_origin_get_one_answer(user
     answers = []
     for deviation in (
         {"credential": {"id": "AAAA", "rawId": "AAAA"}},
-        {"signature": lambda signature: signature[:-1] + b"\x00"},
+        {"signature": lambda signature: signature[:-1] + bytes([signature[-1] ^ 1])},
         {"client_data": {"origin": "https://evil.example"}},
         {"client_data": {"type": "webauthn.create"}},
         {"client_data": {"challenge": "AAAA"}},
