@@ -225,6 +225,14 @@ def test_eml_06_one_mailbox_has_a_quota_whoever_names_it(alice: Person, world: W
     assert len(world.mails()) == 1
 
 
+def test_eml_06_one_user_has_a_quota_whichever_mailbox_is_named(alice: Person, world: World) -> None:
+    alice.call("email.enable")
+    alice.claims["email"] = "alice@example.net"
+    with pytest.raises(TooManyEmails):
+        alice.call("email.enable")
+    assert len(world.mails()) == 1
+
+
 def test_the_code_of_a_refused_request_is_not_the_one_that_works(user_with_email: Person, world: World) -> None:
     """A challenge whose mail is refused leaves the one before it as it was."""
     world.later(seconds=60)
