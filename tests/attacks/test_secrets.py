@@ -285,7 +285,7 @@ def mailed_code(world: World, victim: Victim) -> str:
 
 
 def mails(folder: Path) -> Iterator[EmailMessage]:
-    for file in folder.glob("*.eml"):
+    for file in folder.glob("[!.]*.eml"):
         yield message_from_bytes(file.read_bytes(), _class=EmailMessage, policy=policy)
 
 

@@ -232,6 +232,6 @@ def test_sec_03_a_tampered_mail_holds_up_no_other(world: World) -> None:
     assert whole.sends("email/enable").status == 200
     folder = world.server.data / "outbox"
     deadline = time.monotonic() + 20
-    while not any(str(whole.caller.email) in mail.read_text() for mail in folder.glob("*.eml")):
+    while not any(str(whole.caller.email) in mail.read_text() for mail in folder.glob("[!.]*.eml")):
         assert time.monotonic() < deadline
         time.sleep(0.05)
