@@ -108,8 +108,11 @@ class User(Model):
 
         Returns the lock it brought, if it was the fifth or a later one. Raises TooManyAttempts while locked.
         """
-        locks = {f"lock_{n}": now + length for n, length in enumerate(LOCKS)}
         with atomic():
+            # Nearly always it is one of the first four.
+            if _count_free_attempt(user=caller.id) == 1:
+                return None
+            locks = {f"lock_{n}": now + length for n, length in enumerate(LOCKS)}
             counted = _count_attempt.first(user=caller.id, now=now, **locks)
         if counted is not None:
             return cast(datetime | None, counted.locked_until)
@@ -159,6 +162,11 @@ _ensure = Change(
     )
 )
 _read = Query(lambda user: User.select().where(User.id == user), User)
+_count_free_attempt = Change(
+    lambda user: User.update(failures=User.failures + 1).where(
+        User.id == user, User.failures < FREE_ATTEMPTS - 1, User.locked_until.is_null()
+    )
+)
 _count_attempt = Query(
     lambda user, now, lock_0, lock_1, lock_2, lock_3, lock_4, lock_5, lock_6, lock_7: (
         User.update(
