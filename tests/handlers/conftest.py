@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from factors import backup
-from tests import memory
 from tests.states import Person, World
-
-
-@pytest.fixture
-def tmp_path() -> Iterator[Path]:
-    """Where the fixture `database` puts its file."""
-    with memory.folder() as folder:
-        yield folder
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +16,7 @@ def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def world(database: Path) -> World:
+def world(database: str) -> World:
     return World()
 
 

@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader
 from factors.errors import InvalidCode
 from storage.audit import AuditEvent
 from storage.outbox import OutboxMail
+from tests.databases import bytes_on_disk, on_sqlite_only
 from tests.states import NOW, Person, World
 
 # Each change, the events that it puts on record, and the notices.
@@ -125,12 +126,13 @@ def test_not_03_no_event_holds_a_secret_a_code_or_an_address(user_with_everythin
     assert not [secret for secret in secrets if secret in kept]
 
 
-def test_sec_01_no_file_of_the_database_holds_a_secret_in_clear(user_with_everything: Person, database: Path) -> None:
+@on_sqlite_only
+def test_sec_01_no_file_of_the_database_holds_a_secret_in_clear(user_with_everything: Person, database: str) -> None:
     alice = user_with_everything
     alice.world.later(minutes=2)
     alice.challenge("email")
     assert alice.app
-    written = b"".join(path.read_bytes() for path in database.parent.glob(database.name + "*"))
+    written = bytes_on_disk(database)
     assert alice.caller.id.hex.encode() in written
     secrets = [alice.app.secret, alice.mailed_code().encode(), *(code.encode() for code in alice.backup_codes)]
     secrets += [code.replace(b"-", b"") for code in secrets[2:]]

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.databases import operated, postgresql, quick_hashes
+from tests.databases import operated, quick_hashes
 from tests.running import RunningServer
 
-__all__ = ["api", "operated", "postgresql", "quick_hashes"]
+__all__ = ["api", "operated", "quick_hashes"]
 
 
 @pytest.fixture(scope="session")

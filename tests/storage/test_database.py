@@ -26,6 +26,7 @@ from storage.outbox import OutboxMail
 from storage.totp import TotpSecret
 from storage.user import User
 from storage.webauthn import WebAuthnCredential, WebAuthnRegistration
+from tests.databases import on_sqlite_only
 from tests.storage.rows import ALICE, NOW, ensure, key
 
 MODELS = [
@@ -173,7 +174,9 @@ def test_foreign_keys_hold_and_a_deleted_user_takes_everything_along() -> None:
         assert not model.select().exists()
 
 
-def test_sqlite_loses_nothing_that_was_acknowledged(database: Path) -> None:
+@on_sqlite_only
+@pytest.mark.usefixtures("database")
+def test_sqlite_loses_nothing_that_was_acknowledged() -> None:
     """Write-ahead log, flushed at each commit; on the connection that writes as on those that read."""
     ensure(ALICE)
     pragmas = {"journal_mode": "wal", "foreign_keys": 1, "synchronous": 2}
