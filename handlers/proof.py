@@ -56,7 +56,7 @@ def attempt(caller: Caller, now: datetime) -> Iterator[Accepted]:
     try:
         yield accepted
     except InvalidCode as refusal:
-        with atomic():
+        with atomic(however_late=True):
             audit.record(caller, "proof.refused", now, reason=refusal.reason)
             if lock is not None:
                 audit.record(caller, "proof.locked", now)
@@ -101,7 +101,7 @@ def shown(
                 permit.change_factors(caller, now)
                 yield prepared
         except InvalidCode as refusal:
-            with atomic():
+            with atomic(however_late=True):
                 audit.record(caller, "proof.refused", now, reason=refusal.reason)
             raise
         return

@@ -103,7 +103,7 @@ def require(
         if method not in accepted:
             raise InvalidCode(reason="too weak")
     except InvalidCode as refusal:
-        with atomic():
+        with atomic(however_late=True):
             audit.record(caller, "step_up.refused", now, reason=refusal.reason)
         raise required from refusal
     return Permit(method, claims["epoch"], required)

@@ -142,7 +142,7 @@ def _by_credential(
             key.use(verified.sign_count, backed_up=verified.backed_up, user_verified=verified.user_verified, now=now)
             audit.record(caller, "webauthn.verified", now, device_id=device_id)
     except InvalidCredential as refusal:
-        with atomic():
+        with atomic(however_late=True):
             audit.record(caller, "proof.refused", now, device_id=device_id, reason=refusal.reason)
         raise
     return "webauthn", assertion.webauthn_amr(backup_eligible=key.backup_eligible), epoch

@@ -103,7 +103,7 @@ def complete(
             audit.record(caller, "webauthn.enabled", now, device_id=opened.device_id)
             notice.send(caller, "webauthn.enabled", now, name=name)
     except InvalidCredential as refusal:
-        with atomic():
+        with atomic(however_late=True):
             audit.record(caller, "proof.refused", now, device_id=opened.device_id, reason=refusal.reason)
         raise
     return {"type": "webauthn", "enabled": True, "device_id": opened.device_id, "name": name, **codes}

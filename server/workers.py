@@ -16,15 +16,17 @@ from typing import Any
 import peewee
 import structlog
 
-from storage.database import database
+from storage.database import database, end_by
 
-# A database that hangs is given up after so long; its thread comes back when the database does.
+# A database that hangs is given up after so long; its thread comes back when the database does. Ten slow hashes take
+# their time, and on a busy machine have to wait for it.
 ANSWER_SECONDS = 5.0
+SLOW_ANSWER_SECONDS = 20.0
 STOP_SECONDS = 5.0
 
 log = structlog.get_logger()
 
-Job = tuple[Callable[..., Any], Mapping[str, Any], "asyncio.Future[Any]"]
+Job = tuple[Callable[..., Any], Mapping[str, Any], "asyncio.Future[Any]", float]
 Jobs = queue.SimpleQueue[Job | None]
 
 
@@ -61,21 +63,24 @@ class Workers:
     async def run(self, function: Callable[..., Any], arguments: Mapping[str, Any], *, slow: bool) -> Any:
         """Call in a thread, with a database connection. Raises what the call raises, or TimeoutError."""
         future: asyncio.Future[Any] = self._loop.create_future()
-        deadline = self._loop.call_later(ANSWER_SECONDS, _expire, future)
-        (self._slow if slow else self._quick).put((function, arguments, future))
+        seconds = SLOW_ANSWER_SECONDS if slow else ANSWER_SECONDS
+        given_up = self._loop.call_later(seconds, _expire, future)
+        (self._slow if slow else self._quick).put((function, arguments, future, time.monotonic() + seconds))
         try:
             return await future
         finally:
-            deadline.cancel()
+            given_up.cancel()
 
     def _work(self, jobs: Jobs) -> None:
         while (job := jobs.get()) is not None:
-            function, arguments, future = job
+            function, arguments, future, deadline = job
             # Nobody waits any more: it is not begun.
             if future.done():
                 continue
             try:
                 database.connect(reuse_if_open=True)
+                # Whoever waits is told then that nothing has happened, so nothing may.
+                end_by(deadline)
                 result = function(**arguments)
             except BaseException as error:
                 if isinstance(error, peewee.DatabaseError):

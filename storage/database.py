@@ -7,8 +7,10 @@ one guarded UPDATE or DELETE: its row count is the answer.
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -107,9 +109,35 @@ def connection() -> Any:
     return database.connection_context()
 
 
+class _Deadline(threading.local):
+    """When nobody waits any more for what this thread does, in the seconds of `time.monotonic`."""
+
+    at = math.inf
+
+
+_deadline = _Deadline()
+
+
+def end_by(deadline: float) -> None:
+    """From now on this thread's transactions are undone when they end after `deadline`."""
+    _deadline.at = deadline
+
+
 @contextmanager
-def atomic() -> Iterator[None]:
-    """One write transaction: all of it or, when anything raises, nothing. Durable once the block has ended."""
+def atomic(*, however_late: bool = False) -> Iterator[None]:
+    """One write transaction: all of it or, when anything raises, nothing. Durable once the block has ended.
+
+    Nor does anything happen that ends too late, when its request has been told that nothing has; but for what makes
+    that true, `however_late`.
+    """
+    with _transaction():
+        yield
+        if time.monotonic() > _deadline.at and not however_late:
+            raise peewee.OperationalError("too late")
+
+
+@contextmanager
+def _transaction() -> Iterator[None]:
     if not is_sqlite():
         with database.atomic():
             yield

@@ -124,7 +124,7 @@ class User(Model):
     @classmethod
     def give_back_attempt(cls, caller: Caller, lock: datetime | None) -> None:
         """Undo `count_attempt`: the attempt came to nothing by no fault of the user's (THR-07)."""
-        with atomic():
+        with atomic(however_late=True):
             _give_back_attempt(user=caller.id, lock=lock)
 
     @classmethod

@@ -1,0 +1,123 @@
+"""The threads that handlers run in: what is told to have failed has not happened, and the slow hold up nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from factors.errors import InvalidCode
+from handlers import proof
+from server import workers
+from server.workers import Workers
+from storage.audit import AuditEvent, record
+from storage.database import atomic
+from storage.user import Caller, User
+
+ALICE = Caller.of("alice")
+NOW = datetime.now(UTC)
+SOON = 0.3
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "ANSWER_SECONDS", SOON)
+    monkeypatch.setattr(workers, "SLOW_ANSWER_SECONDS", SOON)
+
+
+def run(*calls: tuple[Callable[[], Any], bool], threads: int = 3) -> list[Any]:
+    """Call each, slow or not, all at once; the answers, or what was raised."""
+
+    async def all_of_them() -> list[Any]:
+        handlers = Workers(threads)
+        handlers.start()
+        try:
+            begun = [handlers.run(function, {}, slow=slow) for function, slow in calls]
+            return await asyncio.gather(*begun, return_exceptions=True)
+        finally:
+            handlers.stop()
+
+    return asyncio.run(all_of_them())
+
+
+def failures() -> int:
+    return int(User.get_by_id(ALICE.id).failures)
+
+
+@pytest.mark.usefixtures("database")
+@pytest.mark.parametrize("slow", [False, True])
+def test_a_call_that_ends_too_late_has_changed_nothing(slow: bool) -> None:
+    def change() -> None:
+        with atomic():
+            record(ALICE, "changed", NOW)
+            time.sleep(2 * SOON)
+
+    [answer] = run((change, slow))
+    assert isinstance(answer, TimeoutError)
+    assert AuditEvent.select().count() == 0
+
+
+@pytest.mark.usefixtures("database")
+def test_a_call_in_time_is_kept() -> None:
+    def change() -> str:
+        with atomic():
+            record(ALICE, "changed", NOW)
+        return "done"
+
+    assert run((change, False)) == ["done"]
+    assert AuditEvent.select().count() == 1
+
+
+@pytest.mark.usefixtures("database")
+def test_thr_07_a_right_code_that_is_accepted_too_late_costs_no_attempt() -> None:
+    User.ensure(ALICE, NOW)
+
+    def show() -> None:
+        with proof.attempt(ALICE, NOW) as accepted:
+            time.sleep(2 * SOON)
+            with accepted():
+                record(ALICE, "changed", NOW)
+
+    [answer] = run((show, False))
+    assert isinstance(answer, TimeoutError)
+    assert (failures(), AuditEvent.select().count()) == (0, 0)
+
+
+@pytest.mark.usefixtures("database")
+def test_thr_03_a_wrong_code_that_is_refused_too_late_is_counted_and_on_record() -> None:
+    User.ensure(ALICE, NOW)
+
+    def show() -> None:
+        with proof.attempt(ALICE, NOW):
+            time.sleep(2 * SOON)
+            raise InvalidCode(reason="wrong")
+
+    run((show, False))
+    assert failures() == 1
+    assert [event.type for event in AuditEvent.select()] == ["proof.refused"]
+
+
+@pytest.mark.usefixtures("database")
+def test_what_nobody_waits_for_any_more_is_not_begun() -> None:
+    begun = threading.Event()
+    # One thread of two is for slow calls, and it is busy until nobody waits for the second.
+    answers = run((lambda: time.sleep(2 * SOON), True), (begun.set, True), threads=2)
+    assert all(isinstance(answer, TimeoutError) for answer in answers)
+    assert not begun.is_set()
+
+
+@pytest.mark.usefixtures("database")
+def test_slow_calls_hold_up_no_quick_one() -> None:
+    slow = [(lambda: time.sleep(SOON / 2), True)] * 4
+    answers = run(*slow, (lambda: "quick", False), threads=3)
+    assert answers[-1] == "quick"
+
+
+def test_the_database_of_the_thread_is_open(database: Path) -> None:
+    assert run((lambda: User.select().count(), False)) == [0]
