@@ -39,6 +39,8 @@ class RunningServer:
         self.url = f"http://127.0.0.1:{self.port}"
         self.origin = f"http://localhost:{self.port}"
         self.workers = workers
+        # Where requests may be sent.
+        self.ports = [self.port]
         self.log = folder / "server.log"
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("MFA_")},
@@ -114,3 +116,27 @@ class RunningServer:
         """A client of the API for a user, by default one that nobody has met."""
         token = self.token(sub or f"user-{uuid.uuid4().hex}", **claims)
         return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
+
+
+class TwoServers(RunningServer):
+    """Two servers of one service: they share database, keys and public address, and each takes half of the requests."""
+
+    def __init__(self, folder: Path, *, workers: int = 1, **settings: str) -> None:
+        super().__init__(folder, workers=workers, **settings)
+        self.environment = {"MFA_ORIGINS": self.origin, "MFA_PUBLIC_URL": self.origin} | self.environment
+        self.other = RunningServer(folder, workers=workers)
+        self.other.environment = self.environment
+        self.ports = [self.port, self.other.port]
+
+    def start(self) -> TwoServers:
+        super().start()
+        self.other.start()
+        return self
+
+    def stop(self) -> int:
+        """SIGTERM to both; returns the exit status, which is 0 if both are."""
+        return super().stop() or self.other.stop()
+
+    def kill(self) -> None:
+        super().kill()
+        self.other.kill()

@@ -3,54 +3,40 @@
 from __future__ import annotations
 
 import base64
-import os
 import secrets
-import uuid
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
-import psycopg
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from psycopg.sql import SQL, Identifier
 
-import storage.database
 from tests.attacks.victim import World
-from tests.running import RunningServer, free_port
+from tests.databases import KINDS, Postgresql
+from tests.running import RunningServer, TwoServers, free_port
 
 NewDatabase = Callable[[], dict[str, str]]
-# A PostgreSQL server to attack in place of SQLite: the URL of someone who may make databases there.
-POSTGRESQL = os.environ.get("ATTACKED_POSTGRESQL")
 
 
-@pytest.fixture(scope="session")
-def new_database() -> NewDatabase:
+@pytest.fixture(scope="session", params=KINDS)
+def new_database(request: pytest.FixtureRequest) -> NewDatabase:
     """Settings that give a server a database of its own: none, for SQLite in its data folder, on a real disk.
 
     Where a commit takes its time, transactions gather and share one; in memory they hardly ever would.
     """
-    return dict if POSTGRESQL is None else partial(new_on_postgresql, POSTGRESQL)
-
-
-def new_on_postgresql(server: str) -> dict[str, str]:
-    name = f"attacked_{uuid.uuid4().hex}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
-    url = urlsplit(server)._replace(path=f"/{name}").geturl()
-    storage.database.connect(url)
-    storage.database.migrate()
-    storage.database.close()
-    return {"database_url": url}
+    if request.param == "sqlite":
+        return dict
+    postgresql: Postgresql = request.getfixturevalue("postgresql")
+    return lambda: {"database_url": postgresql.new()}
 
 
 @pytest.fixture(scope="session")
 def attacked(tmp_path_factory: pytest.TempPathFactory, new_database: NewDatabase) -> Iterator[RunningServer]:
-    """One server with two worker processes, which says all that it ever says."""
+    """A server with two worker processes, or two such on one PostgreSQL database, who say all that they ever say."""
     folder = tmp_path_factory.mktemp("attacked")
-    with RunningServer(folder, workers=2, log_level="debug", **new_database()) as server:
+    settings = new_database()
+    kind = TwoServers if "database_url" in settings else RunningServer
+    with kind(folder, workers=2, log_level="debug", **settings) as server:
         yield server
 
 

@@ -74,6 +74,7 @@ class Secrets:
         return found | {"code" for code in re.findall(ALONE_SIX_DIGITS, data) if code.decode() in self.codes}
 
 
+@pytest.mark.usefixtures("new_database")
 @pytest.mark.parametrize("kind", ["attacked", "strict"])
 def test_not_04_otp_07_no_secret_is_written_down(request: pytest.FixtureRequest, kind: str) -> None:
     server: RunningServer = request.getfixturevalue(kind)
@@ -319,6 +320,7 @@ LINE = re.compile(rb"([a-z]+=)?[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{15}Z |    ")
 NASTY = ["\r\n", "\n", "\r", "\x1b[31m", "\x1b[2K\x1b[1A", "\x9b31m", "\x85", "\u2028", "\u202e", "\0", "\x08" * 9]
 
 
+@pytest.mark.usefixtures("new_database")
 @pytest.mark.parametrize("kind", ["attacked", "strict"])
 def test_not_05_nothing_forges_or_colours_a_line_of_the_log(request: pytest.FixtureRequest, kind: str) -> None:
     server: RunningServer = request.getfixturevalue(kind)

@@ -102,7 +102,7 @@ class World:
 
     def send(self, *requests: Request) -> list[Answer]:
         """Send requests at one moment."""
-        return together(self.server.port, requests)
+        return together(self.server.ports, requests)
 
     def service(self, scope: str, tenant: str = "") -> str:
         """The token of an app's backend."""

@@ -14,6 +14,7 @@ import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Any, Self
 
 PATIENCE = 60.0
@@ -72,17 +73,17 @@ class Answer:
 
 
 class Volley:
-    """Requests that are sent up to their last byte."""
+    """Requests that are sent up to their last byte, to each port in turn."""
 
-    def __init__(self, port: int, requests: Iterable[Request]) -> None:
+    def __init__(self, ports: int | Sequence[int], requests: Iterable[Request]) -> None:
         self._requests = [(request, request.encode()) for request in requests]
-        self._port = port
+        self._ports = cycle([ports] if isinstance(ports, int) else ports)
         self._stack = contextlib.ExitStack()
         self._sockets: list[socket.socket] = []
 
     def __enter__(self) -> Self:
         for _, data in self._requests:
-            connection = self._stack.enter_context(socket.create_connection(("127.0.0.1", self._port), PATIENCE))
+            connection = self._stack.enter_context(socket.create_connection(("127.0.0.1", next(self._ports)), PATIENCE))
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.sendall(data[:-1])
             self._sockets.append(connection)
@@ -114,9 +115,9 @@ class Volley:
         ]
 
 
-def together(port: int, requests: Iterable[Request]) -> list[Answer]:
+def together(ports: int | Sequence[int], requests: Iterable[Request]) -> list[Answer]:
     """Send requests at one moment and wait for all answers."""
-    with Volley(port, requests) as volley:
+    with Volley(ports, requests) as volley:
         volley.release()
         answers = [answer for answer in volley.answers() if answer is not None]
         assert len(answers) == len(volley), "the server cut a connection"
