@@ -25,17 +25,18 @@ from storage.user import Caller
 def regenerate(
     caller: Caller, body: dict[str, Any], now: datetime, settings: Settings, signing_keys: Sequence[SigningKey]
 ) -> dict[str, Any]:
-    """Make a new set of codes once an authenticator's code is shown, or, where e-mail is all there is, a mailed code.
+    """Make a new set of codes once an authenticator's code is shown, or, without one, a mailed code; the old is dead.
 
-    The old set is dead. Never for a backup code, nor for an assertion by one: one that leaked would make ten. Nor for
-    a mailed code beside a key, which the new codes could remove (AUZ-04).
+    Never for a backup code, nor for an assertion by one: one that leaked would make ten. Nor, where changes take a
+    proof, for a mailed code beside a key, which the new codes could remove (AUZ-04).
     """
     methods = Methods.of(caller)
     if not methods.enabled:
         raise NotEnabled
     code = body["code"]
     kinds = ("totp",) if methods.totp else ("email",)
-    mail_will_do = not methods.credentials and Challenge.mailed(caller, now) is not None
+    too_weak = bool(methods.credentials) and settings.step_up == "required"
+    mail_will_do = methods.email is not None and not too_weak and Challenge.mailed(caller, now) is not None
     if not methods.totp and not proof.is_assertion(code) and not mail_will_do:
         raise TotpRequired
     assertions_by = set(step_up.accepted_for("totp", methods)) - {"backup_code"}

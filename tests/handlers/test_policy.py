@@ -53,7 +53,8 @@ def accepts(change: Change, on: frozenset[str], policy: str) -> set[str]:
             return {TOKEN, *CODES.values(), *ASSERTIONS.values()}
         return {ASSERTIONS[method] for method in by}
     if change == REGENERATE:
-        codes = {"totp"} if "totp" in on else set() if "webauthn" in on else {"email"}
+        too_weak = "webauthn" in on and policy == "required"
+        codes = {"totp"} if "totp" in on else set() if too_weak else {"email"}
         return {CODES[method] for method in codes} | {ASSERTIONS[method] for method in by - {"backup_code"}}
     codes = {"backup_code"} if method == "totp" or "totp" not in on else set()
     codes |= {"totp"} if "totp" in on else {"email"}
