@@ -69,6 +69,17 @@ def enrol_totp(server: Server, visitors: Visitors, count: int) -> Prepared:
     return lambda: flow.send(server.port, flows)
 
 
+def confirm_totp(server: Server, visitors: Visitors, count: int) -> Prepared:
+    """Confirm alone: that the users enabled before is not measured."""
+    people = visitors.without_totp(count)
+    secrets: dict[Person, str] = {}
+    flow.send(server.port, [_enable_totp(person, secrets) for person in people])
+    step = int(time.time()) // STEP_SECONDS
+    with_secret = [Person(person.sub, person.token, base64.b32decode(secrets[person])) for person in people]
+    requests = [post(f"{ME}/totp/confirm", person.token, {"code": person.code(step)}) for person in with_secret]
+    return _prepared(server, requests)
+
+
 def register_key(server: Server, visitors: Visitors, count: int) -> Prepared:
     """Begin and complete, with a new key."""
     flows = [_register_key(server, visitors, person, Authenticator()) for person in visitors.next(count)]
@@ -106,6 +117,7 @@ QUICK = (
 )
 FULL = (
     *QUICK,
+    Piece("TOTP confirm", confirm_totp, 60),
     Piece("WebAuthn challenge + verify", verify_key, 120),
     Piece("verify: a wrong code", refused, 250),
     Piece("list, token not seen before", list_with_new_token, 500),
@@ -123,6 +135,10 @@ def _answers(server: Server, codes: list[tuple[Person, str]]) -> list[bytes]:
         post(f"{ME}/verify", person.token, {"challenge_id": str(challenge), "code": code})
         for (person, code), challenge in zip(codes, challenges, strict=True)
     ]
+
+
+def _enable_totp(person: Person, secrets: dict[Person, str]) -> Flow:
+    secrets[person] = ok((yield post(f"{ME}/totp/enable", person.token)))["secret"]
 
 
 def _enrol_totp(person: Person) -> Flow:
