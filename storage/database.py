@@ -161,7 +161,9 @@ def _sqlite_writer() -> GroupCommit:
     global _writer
     with _making_writer:
         if _writer is None:
-            _writer = GroupCommit(database.obj._connect(), BUSY_SECONDS)
+            connection = database.obj._connect()
+            connection.execute("PRAGMA busy_timeout = 0")
+            _writer = GroupCommit(connection, BUSY_SECONDS)
         return _writer
 
 

@@ -8,12 +8,16 @@ that fails is undone by itself, and ten transactions at once cost one fsync.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from sqlite3 import Connection, Cursor, DatabaseError, OperationalError
+from contextlib import contextmanager, suppress
+from sqlite3 import SQLITE_BUSY, Connection, Cursor, DatabaseError, OperationalError
 from typing import Any
 
 MOST_AT_ONCE = 64
+# How often to ask for the file while another process has it. SQLite itself would ask ever less often, down to ten times
+# a second, and so lose again and again to a process that is busier.
+ASK_SECONDS = 0.001
 # How long a transaction waits for its commit before it looks whether anyone is left to do it.
 LOOK_SECONDS = 0.1
 
@@ -31,7 +35,7 @@ class GroupCommit:
     """Write transactions on one connection.
 
     Args:
-        connection: In autocommit mode, and nobody else's.
+        connection: In autocommit mode, without a timeout of its own, and nobody else's.
         busy_seconds: How long a transaction waits for its turn.
     """
 
@@ -58,15 +62,15 @@ class GroupCommit:
         alone = batch.transactions == 0
         use(self._connection)
         try:
-            if not alone:
-                self._execute("SAVEPOINT one")
             try:
+                if not alone:
+                    self._execute("SAVEPOINT one")
                 yield
+                if not alone:
+                    self._execute("RELEASE one")
             except BaseException:
                 self._undo(batch, alone)
                 raise
-            if not alone:
-                self._execute("RELEASE one")
             batch.transactions += 1
         finally:
             use(None)
@@ -74,8 +78,18 @@ class GroupCommit:
         self._await(batch)
 
     def close(self) -> None:
-        with self._turn:
+        """Close the connection, with the transactions that wait for their commit made durable.
+
+        One whose thread hangs in the middle of it keeps the connection; it ends with the process.
+        """
+        if not self._turn.acquire(timeout=self._busy_seconds):
+            return
+        try:
+            if self._batch is not None:
+                self._commit(self._batch)
             self._connection.close()
+        finally:
+            self._turn.release()
 
     def _take_turn(self) -> _Batch:
         with self._counting:
@@ -87,24 +101,43 @@ class GroupCommit:
             raise OperationalError("the writer did not come free")
         if self._batch is None:
             try:
-                self._execute("BEGIN IMMEDIATE")
+                self._begin()
             except BaseException:
                 self._turn.release()
                 raise
             self._batch = _Batch()
         return self._batch
 
+    def _begin(self) -> None:
+        if self._connection.in_transaction:
+            # A batch that could not even be taken back.
+            self._execute("ROLLBACK")
+        deadline = time.monotonic() + self._busy_seconds
+        while True:
+            try:
+                self._execute("BEGIN IMMEDIATE")
+                return
+            except OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != SQLITE_BUSY or time.monotonic() >= deadline:
+                    raise
+            time.sleep(ASK_SECONDS)
+
     def _undo(self, batch: _Batch, alone: bool) -> None:
         """Take one transaction back. Where SQLite has taken all of them back, as on a full disk, so it is for all."""
-        if alone:
+        if not alone:
+            with suppress(DatabaseError):
+                self._execute("ROLLBACK TO one")
+                self._execute("RELEASE one")
+                return
+        self._abandon(batch, None if alone else OperationalError("the transaction was rolled back"))
+
+    def _abandon(self, batch: _Batch, error: BaseException | None) -> None:
+        """None of a batch has happened."""
+        try:
             if self._connection.in_transaction:
                 self._execute("ROLLBACK")
-            self._end(batch, None)
-        elif self._connection.in_transaction:
-            self._execute("ROLLBACK TO one")
-            self._execute("RELEASE one")
-        else:
-            self._end(batch, OperationalError("the transaction was rolled back"))
+        finally:
+            self._end(batch, error)
 
     def _pass_turn(self, batch: _Batch) -> None:
         try:
@@ -115,11 +148,9 @@ class GroupCommit:
 
     def _commit(self, batch: _Batch) -> None:
         try:
-            self._execute("COMMIT" if batch.transactions else "ROLLBACK")
+            self._execute("COMMIT")
         except DatabaseError as error:
-            if self._connection.in_transaction:
-                self._execute("ROLLBACK")
-            self._end(batch, error)
+            self._abandon(batch, error)
         else:
             self._end(batch, None)
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
@@ -236,7 +240,8 @@ def test_a_long_line_is_committed_in_pieces(writer: Writer, monkeypatch: pytest.
     assert len(writer.on_disk()) == 9
 
 
-def test_atm_04_while_another_process_holds_the_file_the_turn_is_given_back(writer: Writer) -> None:
+def test_atm_04_while_another_process_holds_the_file_the_turn_is_given_back(file: Path) -> None:
+    writer = Writer(file, busy_seconds=0.1)
     with closing(sqlite3.connect(writer.file, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         for _ in range(2):
@@ -245,6 +250,179 @@ def test_atm_04_while_another_process_holds_the_file_the_turn_is_given_back(writ
         other.execute("ROLLBACK")
     writer.write("two")
     assert writer.on_disk() == ["two"]
+    writer.commits.close()
+
+
+def test_a_transaction_that_hides_that_sqlite_has_undone_it_is_not_acknowledged(writer: Writer) -> None:
+    """A full disk takes the whole batch back, and a block that swallows the error would write on outside of it."""
+    pages = writer.connection.execute("PRAGMA page_count").fetchone()[0]
+    line = Line(writer)
+
+    def hide() -> None:
+        with writer.commits.transaction(lambda _: None):
+            writer.connection.execute(f"PRAGMA max_page_count = {pages}")
+            try:
+                writer.connection.execute("INSERT INTO note VALUES (?)", ("h" * 1_000_000,))
+            except sqlite3.OperationalError:
+                writer.connection.execute("PRAGMA max_page_count = 100000")
+
+    def gather() -> None:
+        line.add("hidden", hide)
+        line.add("next", lambda: writer.write("next"))
+
+    with pytest.raises(sqlite3.OperationalError):
+        writer.write("first", gather)
+    outcomes = line.end()
+    assert outcomes["hidden"] == "OperationalError"
+    assert writer.on_disk() == (["next"] if outcomes["next"] == "done" else [])
+
+
+def refuse(word: str, times: int) -> Callable[..., int]:
+    """An authorizer that lets a statement fail so often."""
+    left = [times]
+
+    def authorize(action: int, first: str | None, second: str | None, *_: object) -> int:
+        if word in (first, second) and left[0]:
+            left[0] -= 1
+            return sqlite3.SQLITE_DENY
+        return sqlite3.SQLITE_OK
+
+    return authorize
+
+
+def test_where_one_cannot_be_undone_alone_nothing_of_its_batch_is_kept(writer: Writer) -> None:
+    line = Line(writer)
+
+    def fail_for_good() -> None:
+        writer.connection.set_authorizer(refuse("one", 1))
+        fail()
+
+    def gather() -> None:
+        line.add("bad", lambda: writer.write("bad", fail_for_good))
+        line.add("next", lambda: writer.write("next"))
+
+    with pytest.raises(sqlite3.OperationalError):
+        writer.write("first", gather)
+    outcomes = line.end()
+    assert outcomes["bad"] == "ZeroDivisionError"
+    # Whether it shared the batch or came after it.
+    assert writer.on_disk() == (["next"] if outcomes["next"] == "done" else [])
+
+
+def test_what_could_not_even_be_taken_back_is_before_the_next_begins(writer: Writer) -> None:
+    line = Line(writer)
+
+    def gather_and_fail_for_good() -> None:
+        line.add("next", lambda: writer.write("next"))
+        writer.connection.set_authorizer(refuse("ROLLBACK", 1))
+        fail()
+
+    with pytest.raises(sqlite3.DatabaseError, match="not authorized"):
+        writer.write("first", gather_and_fail_for_good)
+    assert line.end() == {"next": "done"}
+    assert writer.on_disk() == ["next"]
+
+
+def test_closing_makes_durable_what_waits_for_its_commit(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its neighbour has given up, and it has not looked yet."""
+    monkeypatch.setattr(group_commit, "LOOK_SECONDS", 0.5)
+    writer = Writer(file)
+    line = Line(writer)
+    line.add("left", lambda: writer.write("left", lambda: setattr(writer.commits, "_waiting", 1)))
+    while writer.commits._batch is None or not writer.commits._batch.transactions:
+        time.sleep(0.001)
+    writer.commits.close()
+    assert line.end() == {"left": "done"}
+    assert writer.on_disk() == ["left"]
+
+
+def test_closing_does_not_wait_for_ever_for_a_thread_that_hangs(file: Path) -> None:
+    writer = Writer(file, busy_seconds=0.05)
+    line = Line(writer)
+    go_on, began = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        began.set()
+        go_on.wait()
+
+    thread = threading.Thread(target=writer.write, args=("slow", hang))
+    thread.start()
+    began.wait()
+    writer.commits.close()
+    go_on.set()
+    thread.join()
+    assert line.end() == {}
+    assert writer.on_disk() == ["slow"]
+    writer.commits.close()
+
+
+PROCESS = """
+import sqlite3, sys, threading
+from storage.group_commit import GroupCommit
+
+path, name, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
+connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
+connection.execute("PRAGMA synchronous=full")
+commits = GroupCommit(connection, 5)
+saying = threading.Lock()
+
+def work(thread):
+    number = 0
+    while True:
+        text = f"{name}-{thread}-{number}"
+        with commits.transaction(lambda _: None):
+            connection.execute("INSERT INTO note VALUES (?)", (text,))
+            connection.execute("INSERT INTO note VALUES (?)", (text,))
+        with saying:
+            print(text, flush=True)
+        number += 1
+
+for thread in range(threads):
+    threading.Thread(target=work, args=(thread,)).start()
+"""
+
+
+def start_process(file: Path, name: str, threads: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-W", "error", "-c", PROCESS, str(file), name, str(threads)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_rel_05_what_two_killed_processes_acknowledged_is_there_and_whole(writer: Writer) -> None:
+    chance = random.Random(3)  # noqa: S311 - it decides when the kill comes
+    for number in range(3):
+        processes = [start_process(writer.file, f"{number}-{name}", 6) for name in "ab"]
+        heads = [process.stdout.readline() for process in processes if process.stdout]
+        time.sleep(chance.random() / 4)
+        for process in processes:
+            process.kill()
+        tails = [process.communicate()[0] for process in processes]
+        # A last line without its end was cut off.
+        lines = "".join([*heads, *(tail[: tail.rfind("\n") + 1] for tail in tails)])
+        acknowledged = set(lines.split())
+        kept = writer.on_disk()
+        assert acknowledged <= set(kept)
+        assert kept[::2] == kept[1::2]
+        for _ in range(2):
+            writer.write("after")
+
+
+def test_atm_04_a_busy_process_leaves_another_its_turns(writer: Writer) -> None:
+    """It takes the file again the moment it lets go, and whoever asks rarely never finds it free."""
+    process = start_process(writer.file, "busy", 1)
+    assert process.stdout
+    drain = threading.Thread(target=process.stdout.read)
+    process.stdout.readline()
+    drain.start()
+    took = []
+    for _ in range(100):
+        began = time.monotonic()
+        writer.write("seldom")
+        took.append(time.monotonic() - began)
+        time.sleep(0.005)
+    process.kill()
+    drain.join()
+    process.communicate()
+    assert max(took) < 2, sorted(took)[-5:]
 
 
 def test_many_threads_lose_nothing_and_keep_nothing_that_failed(writer: Writer) -> None:
