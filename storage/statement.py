@@ -61,14 +61,14 @@ class Addition(Change):
     """An INSERT of one row: every field of the model is a parameter.
 
     Args:
-        unless: A unique field; where its value is there already, nothing is added.
+        unless_there: Where the row would break a rule of uniqueness, nothing is added.
     """
 
-    def __init__(self, model: type[peewee.Model], unless: str | None = None) -> None:
+    def __init__(self, model: type[peewee.Model], *, unless_there: bool = False) -> None:
         def build(**values: Any) -> Any:
             adding = model.insert(**values)
-            if unless is not None:
-                adding = adding.on_conflict(action="IGNORE", conflict_target=[model._meta.fields[unless]])
+            if unless_there:
+                adding = adding.on_conflict(action="NOTHING")
             return adding.returning()
 
         super().__init__(build, model._meta.fields)
