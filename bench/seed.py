@@ -18,7 +18,7 @@ import peewee
 
 from bench.people import People, Person
 from server.settings import Settings
-from storage import database, sealing
+from storage import database, schema, sealing
 from storage.backup import BackupCode, BackupCodeSet
 from storage.challenge import LIFETIME, Challenge
 from storage.outbox import OutboxMail
@@ -39,7 +39,7 @@ def storage(data: Path, database_url: str) -> Iterator[None]:
     settings = Settings(data_dir=data, database_url=database_url)
     database.connect(settings.database_url)
     try:
-        database.migrate()
+        schema.migrate()
         sealing.use(settings.secret_keys)
         with database.connection():
             yield

@@ -14,24 +14,26 @@ from server.setting_types import KEY_ID
 from server.settings import Settings
 from server.tokens import Verifier
 from server.transport import transport
-from storage import database, rotation
+from storage import database, rotation, schema
 from storage.sealing import Keyring
+
+NEWER = "The schema is that of a newer version. Install it."
 
 
 def check_database(settings: Settings) -> Iterable[str]:
-    """Raises ValueError as well when the schema is not the one of this version."""
+    """Raises ValueError as well when the schema is none that this version can work with."""
     database.connect(settings.database_url)
     try:
-        pending = database.pending_migrations()
+        pending, unknown = schema.differences()
     except peewee.DatabaseError as error:
         raise ValueError(f"MFA_DATABASE_URL cannot be opened: {str(error).splitlines()[0]}.") from error
-    except database.NewerSchema as error:
-        raise ValueError("The schema is that of a newer version. Install it.") from error
+    except schema.NewerSchema as error:
+        raise ValueError(NEWER) from error
     finally:
         database.close()
     if pending:
         raise ValueError("The schema is not current. Run `mfa-server migrate`.")
-    return ()
+    return [f"{step} is of a newer version. This one goes on without it." for step in unknown]
 
 
 def check_sealing(settings: Settings) -> Iterator[str]:

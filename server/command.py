@@ -15,7 +15,7 @@ from server.courier import Courier
 from server.settings import Settings
 from server.stop import Stop, StopAtSettings, load_settings, warn_of_unknown_settings
 from server.tokens import Verifier
-from storage import database
+from storage import database, schema
 
 TOKEN_SECONDS = 3600
 DATABASE_SECONDS = 30
@@ -151,11 +151,11 @@ def _ready_database(current: Settings) -> None:
     """Bring SQLite up to date. PostgreSQL belongs to several servers, so it is waited for, and only looked at."""
     if current.database_url.startswith("sqlite:"):
         _migrate(current)
-        return
     deadline = time.monotonic() + DATABASE_SECONDS
     while True:
         try:
-            checks.check_database(current)
+            for fact in checks.check_database(current):
+                log.warning("schema.newer", hint=fact)
         except ValueError as error:
             if isinstance(error.__cause__, peewee.OperationalError) and time.monotonic() < deadline:
                 time.sleep(1)
@@ -167,11 +167,13 @@ def _ready_database(current: Settings) -> None:
 def _migrate(current: Settings) -> list[str]:
     try:
         development.make_folder(current.data_dir)
-        database.connect(current.database_url)
+        database.connect(current.database_url, options=schema.OPTIONS)
         try:
-            return database.migrate()
+            return schema.migrate()
         finally:
             database.close()
+    except schema.NewerSchema:
+        raise Stop(checks.NEWER) from None
     except (OSError, peewee.DatabaseError) as error:
         raise Stop(f"The database cannot be used: {str(error).splitlines()[0]}.") from error
 

@@ -14,11 +14,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import peewee
-from playhouse.migrations import Runner
 from playhouse.pool import PooledSqliteDatabase
 from playhouse.postgres_ext import PooledPsycopg3Database
 from psycopg.conninfo import conninfo_to_dict
@@ -29,8 +27,6 @@ BUSY_SECONDS = 5
 POOL = 10
 # The courier, readiness and a command look at the database beside the handlers.
 BESIDE_THE_POOL = 4
-MIGRATIONS = Path(__file__).parent / "migrations"
-MIGRATION_LOCK = 7_006_301
 # A statement that waits longer is given up, so that its request can be told to come again (milliseconds).
 POSTGRESQL_OPTIONS = "-c statement_timeout=4000 -c lock_timeout=3000 -c idle_in_transaction_session_timeout=10000"
 
@@ -62,16 +58,17 @@ class Model(peewee.Model):
         legacy_table_names = False
 
 
-def connect(url: str, pool: int = POOL) -> None:
+def connect(url: str, pool: int = POOL, options: str = POSTGRESQL_OPTIONS) -> None:
     """Point every model at a database.
 
     Args:
         url: `sqlite:///path`, or `postgresql://user:password@host/name` with libpq's parameters.
         pool: How many connections handlers may hold at once.
+        options: What PostgreSQL is told at each connection, unless the URL has `options` of its own.
     """
     _close_writer()
     if url.startswith("postgresql://"):
-        database.initialize(_postgresql(url, pool + BESIDE_THE_POOL))
+        database.initialize(_postgresql(url, pool + BESIDE_THE_POOL, options))
     elif path := url.removeprefix("sqlite:///"):
         database.initialize(_sqlite(path))
 
@@ -87,10 +84,10 @@ def _sqlite(path: str) -> Any:
     )
 
 
-def _postgresql(url: str, connections: int) -> Any:
+def _postgresql(url: str, connections: int, options: str) -> Any:
     """Works behind PgBouncer in transaction mode: nothing is kept in a session, prepared statements included."""
     given = conninfo_to_dict(url)
-    defaults = {"connect_timeout": "3", "application_name": "mfa-server", "options": POSTGRESQL_OPTIONS}
+    defaults = {"connect_timeout": "3", "application_name": "mfa-server", "options": options}
     return PooledPsycopg3Database(
         url,
         max_connections=connections,
@@ -165,32 +162,6 @@ def _sqlite_writer() -> GroupCommit:
             connection.execute("PRAGMA busy_timeout = 0")
             _writer = GroupCommit(connection, BUSY_SECONDS)
         return _writer
-
-
-def migrate() -> list[str]:
-    """Bring the schema up to date; parallel callers wait for the first. Returns the names of the steps it took."""
-    with connection(), database.atomic(*(["IMMEDIATE"] if is_sqlite() else [])):
-        if not is_sqlite():
-            database.execute_sql("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
-            database.execute_sql("SELECT pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))
-        return [str(name) for name in _runner().up()]
-
-
-def pending_migrations() -> list[str]:
-    """The names of the steps that `migrate` would take. Raises NewerSchema."""
-    with connection():
-        steps = _runner().status()
-    if any(step.path is None for step in steps):
-        raise NewerSchema
-    return [str(step.name) for step in steps if not step.applied]
-
-
-class NewerSchema(Exception):
-    """The schema has steps that this version does not know."""
-
-
-def _runner() -> Runner:
-    return Runner(database.obj, str(MIGRATIONS))
 
 
 def close() -> None:

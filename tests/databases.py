@@ -24,6 +24,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import SQL, Identifier
 
 import storage.database
+import storage.schema
 from factors import backup
 from server.command import main
 from storage import sealing
@@ -46,7 +47,7 @@ COMMAND_SECONDS = 60
 
 def migrate(url: str) -> None:
     storage.database.connect(url)
-    storage.database.migrate()
+    storage.schema.migrate()
     storage.database.close()
 
 
@@ -62,8 +63,12 @@ class Sqlite:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def empty(self) -> str:
+        """One that nobody has migrated."""
+        return f"sqlite:///{self.folder / uuid.uuid4().hex}.db"
+
     def new(self) -> str:
-        url = f"sqlite:///{self.folder / uuid.uuid4().hex}.db"
+        url = self.empty()
         migrate(url)
         return url
 
@@ -88,10 +93,17 @@ class Postgresql:
         self.template = "template1"
         self._emptied = ""
 
+    def empty(self) -> str:
+        """One that nobody has migrated."""
+        return self._copy_of("template0")
+
     def new(self) -> str:
+        return self._copy_of(self.template)
+
+    def _copy_of(self, template: str) -> str:
         name = f"mfa_{uuid.uuid4().hex}"
         with psycopg.connect(self.server.get_uri(), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE {self.template}")
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         return str(self.server.get_uri(database=name))
 
     def emptied(self) -> str:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 import peewee
-import psycopg
 import pytest
 
 import storage.database
 from storage.audit import AuditEvent
 from storage.backup import BackupCode, BackupCodeSet
 from storage.challenge import Challenge
-from storage.database import NewerSchema, UtcDateTimeField, atomic, connection, migrate, pending_migrations
+from storage.database import UtcDateTimeField, atomic, connection
 from storage.database import database as db
 from storage.email import EmailFactor
 from storage.mail_quota import MailQuota
@@ -42,7 +38,6 @@ MODELS = [
     OutboxMail,
     AuditEvent,
 ]
-STEPS = sorted(path.stem for path in storage.database.MIGRATIONS.glob("[0-9]*.py"))
 
 
 def set_created_at(at: datetime) -> datetime:
@@ -252,80 +247,3 @@ def test_rel_04_every_foreign_key_of_a_model_is_one_of_the_schema_and_cascades()
 def test_what_is_unique_is_so_in_the_schema() -> None:
     unique = [index for index in db.get_indexes("webauthn_credential") if index.unique]
     assert ["credential_id"] in [index.columns for index in unique]
-
-
-@pytest.mark.usefixtures("operated")
-def test_rel_04_migrating_again_does_nothing() -> None:
-    before = [db.get_columns(model._meta.table_name) for model in MODELS]
-    assert migrate() == []
-    assert pending_migrations() == []
-    assert [db.get_columns(model._meta.table_name) for model in MODELS] == before
-
-
-def test_rel_04_an_empty_database_waits_for_every_step(tmp_path: Path) -> None:
-    storage.database.connect(f"sqlite:///{tmp_path / 'empty.db'}")
-    try:
-        assert pending_migrations() == STEPS
-        assert migrate() == STEPS
-        assert pending_migrations() == []
-    finally:
-        storage.database.close()
-
-
-@pytest.mark.usefixtures("operated")
-def test_rel_04_a_schema_of_a_later_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This version finds a step in the database that it has no file for."""
-    for step in STEPS[:-1]:
-        (tmp_path / f"{step}.py").write_text((storage.database.MIGRATIONS / f"{step}.py").read_text())
-    monkeypatch.setattr(storage.database, "MIGRATIONS", tmp_path)
-    with pytest.raises(NewerSchema):
-        pending_migrations()
-
-
-@pytest.mark.usefixtures("operated")
-def test_rel_04_a_step_that_fails_leaves_the_schema_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for step in STEPS:
-        (tmp_path / f"{step}.py").write_text((storage.database.MIGRATIONS / f"{step}.py").read_text())
-    (tmp_path / "9999_broken.py").write_text(
-        "def up(migrator, db):\n    db.execute_sql('CREATE TABLE half_done (id INTEGER)')\n    return 1 / 0\n"
-    )
-    monkeypatch.setattr(storage.database, "MIGRATIONS", tmp_path)
-    with pytest.raises(ZeroDivisionError):
-        migrate()
-    assert "half_done" not in db.get_tables()
-    assert pending_migrations() == ["9999_broken"]
-
-
-MIGRATE = """
-import sys
-from storage import database
-
-database.connect(sys.argv[1])
-sys.stdin.read()
-print(len(database.migrate()))
-database.close()
-"""
-
-
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_rel_04_of_several_processes_that_migrate_at_once_one_does_it_and_all_succeed(
-    tmp_path: Path, kind: str, request: pytest.FixtureRequest
-) -> None:
-    url = f"sqlite:///{tmp_path / 'empty.db'}"
-    if kind == "postgresql":
-        server = request.getfixturevalue("postgresql").server
-        with psycopg.connect(server.get_uri(), autocommit=True) as administrator:
-            administrator.execute("CREATE DATABASE mfa_empty TEMPLATE template0")
-        url = server.get_uri(database="mfa_empty")
-    command = [sys.executable, "-W", "error", "-c", MIGRATE, url]
-    processes = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(3)
-    ]
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.close()
-        process.stdin = None
-    results = [process.communicate(timeout=60) for process in processes]
-    assert sorted(out.strip() for out, _ in results) == ["0", "0", str(len(STEPS))], results
-    assert {process.returncode for process in processes} == {0}
