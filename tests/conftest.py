@@ -27,6 +27,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="both",
         help="Leave out the tests that run on the other database. (Default: both)",
     )
+    parser.addoption(
+        "--crash-points",
+        type=int,
+        default=10,
+        help="How often servers and databases are killed under load, in all. (Default: 10)",
+    )
+    parser.addoption("--crash-seed", type=int, help="What decides when they are, and what users do. (Default: random)")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import httpx
 
@@ -20,12 +21,14 @@ class CrashingServer(RunningServer):
     """`kill` and `stop` end the server, `start` brings the next one up; the port and the data folder stay."""
 
     pid = 0
+    # Of the forker.
+    options: tuple[str, ...] = ()
 
     def start(self) -> CrashingServer:
         if self.process is None:
             with self.log.open("ab") as log:
                 self.process = subprocess.Popen(
-                    [sys.executable, "-m", FORKER, str(self.port)],
+                    [sys.executable, "-m", FORKER, str(self.port), *self.options],
                     cwd=self.folder,
                     env=self.environment,
                     stdin=subprocess.PIPE,
@@ -44,6 +47,11 @@ class CrashingServer(RunningServer):
                     return self
             time.sleep(0.02)
         raise AssertionError(f"the server did not start:\n{self.log.read_text()}")
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process that `start` began still runs; one that has ended is waited for at once."""
+        return Path(f"/proc/{self.pid}").exists()
 
     def kill(self) -> None:
         os.kill(self.pid, signal.SIGKILL)
@@ -67,3 +75,9 @@ class CrashingServer(RunningServer):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+
+
+class QuickCrashingServer(CrashingServer):
+    """One whose backup codes cost little, so that more happens between two crashes."""
+
+    options = ("--quick-hashes",)

@@ -8,13 +8,18 @@ from __future__ import annotations
 import os
 import sys
 
+from factors import backup
 from server import app, command
 
 ALREADY_IMPORTED = (app, command)
+QUICK_HASHES = "--quick-hashes"
 
 
-def main(port: str) -> None:
+def main(port: str, *options: str) -> None:
     """For each line read, fork a server, tell its process id, and once it has ended, how."""
+    if QUICK_HASHES in options:
+        # Argon2id at its cheapest.
+        backup.MEMORY_KIB, backup.PASSES = 8, 1
     for _ in sys.stdin:
         pid = os.fork()
         if pid == 0:
@@ -30,4 +35,4 @@ def tell(number: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
