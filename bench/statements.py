@@ -11,7 +11,6 @@ from enum import Enum
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-import peewee
 import psycopg
 
 from storage.audit import AuditEvent
@@ -25,7 +24,14 @@ from storage.totp import TotpSecret
 from storage.user import User
 from storage.webauthn import WebAuthnCredential, WebAuthnRegistration
 
-USERS_OWN: tuple[type[peewee.Model], ...] = (
+
+def _leading(*models: Any) -> dict[str, str]:
+    """Each table, and the column that its primary key begins with."""
+    return {model._meta.table_name: model._meta.get_primary_keys()[0].column_name for model in models}
+
+
+# The tables whose rows are a user's, and those that have a key of their own.
+USERS = _leading(
     User,
     TotpSecret,
     EmailFactor,
@@ -36,9 +42,7 @@ USERS_OWN: tuple[type[peewee.Model], ...] = (
     Challenge,
     AuditEvent,
 )
-# Each table and the column that its primary key begins with. The last two are not cut by user.
-LEADING = {model._meta.table_name: model._meta.get_primary_keys()[0].column_name for model in USERS_OWN}
-OTHERS = {model._meta.table_name: model._meta.get_primary_keys()[0].column_name for model in (MailQuota, OutboxMail)}
+OTHERS = _leading(MailQuota, OutboxMail)
 # What opens and ends a transaction asks nothing, nor does what SQLite does by itself, such as a cascade.
 FRAME = ("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "PRAGMA", "--")
 # The last part of a partition's name is its place among the others.
@@ -113,7 +117,7 @@ def reach(statement: Statement) -> Reach:
     if inserting is not None:
         # It goes where its own columns say.
         table, columns = inserting.groups()
-        return Reach.USER if LEADING.get(table, "user_id") in re.findall(r"\w+", columns) else Reach.ROW
+        return Reach.USER if USERS.get(table, "user_id") in re.findall(r"\w+", columns) else Reach.ROW
     return _furthest(_sqlite(statement) if is_sqlite() else _postgresql(statement))
 
 
@@ -122,20 +126,17 @@ def _furthest(found: list[Reach]) -> Reach:
 
 
 def _sqlite(statement: Statement) -> list[Reach]:
-    tables = dict((alias, table) for table, alias in NAMED.findall(statement.sql))
+    tables = {alias: table for table, alias in NAMED.findall(statement.sql)}
     plan = [line for line in _sqlite_plan(statement) if line.startswith(("SEARCH", "SCAN"))]
     found = []
     for line in plan:
         by = SEARCH.match(line)
-        if by is not None:
-            table, column = tables.get(by[1], by[1]), by[2]
-            if LEADING.get(table) == column:
-                found.append(Reach.USER)
-                continue
-            if OTHERS.get(table) == column:
-                found.append(Reach.ROW)
-                continue
-        if line != "SCAN CONSTANT ROW":
+        table, column = (str(tables.get(by[1], by[1])), by[2]) if by else ("", "")
+        if column and USERS.get(table) == column:
+            found.append(Reach.USER)
+        elif column and OTHERS.get(table) == column:
+            found.append(Reach.ROW)
+        elif line != "SCAN CONSTANT ROW":
             found.append(Reach.MORE)
     return found
 
@@ -156,7 +157,7 @@ def _postgresql(statement: Statement) -> list[Reach]:
         partition = PARTITION.fullmatch(name)
         if partition is None:
             found.append(Reach.MORE)
-        elif partition[1] in LEADING:
+        elif partition[1] in USERS:
             places.add(partition[2])
         else:
             others.add(name)
