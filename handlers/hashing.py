@@ -19,12 +19,20 @@ Handler = TypeVar("Handler", bound=Callable[..., object])
 
 def digests(codes: Iterable[str], salt: bytes) -> list[bytes]:
     """The digests of backup codes, when it is their turn."""
-    return list(_threads.map(backup.digest, codes, [salt] * backup.COUNT))
+    waiting = object()
+    _waiting.add(waiting)
+    try:
+        return list(_threads.map(backup.digest, codes, [salt] * backup.COUNT))
+    finally:
+        _waiting.discard(waiting)
 
 
 def may_hash(handler: Handler) -> Handler:
-    """Mark a handler that may hash a whole set, so that the server lets only some of its threads wait for that."""
+    """Mark a handler that may hash a whole set, so that the server lets only some of its threads wait for that, and
+    waits longer for it while hashes are made.
+    """
     handler.may_hash = True  # type: ignore[attr-defined]
+    handler.is_busy = lambda: bool(_waiting)  # type: ignore[attr-defined]
     return handler
 
 
@@ -33,4 +41,6 @@ def _stand_back() -> None:
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
+# Those who wait for hashes now.
+_waiting: set[object] = set()
 _threads = ThreadPoolExecutor(AT_ONCE, "hashing", initializer=_stand_back)

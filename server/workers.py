@@ -11,22 +11,50 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import peewee
 import structlog
 
-from storage.database import database, end_by
+from storage.database import Deadline, database, end_by, keep_connection
+from storage.hanging import Grip
 
-# A database that hangs is given up after so long; its thread comes back when the database does. Ten slow hashes take
-# their time, and on a busy machine have to wait for it.
-ANSWER_SECONDS = 5.0
+# A database that hangs is given up after so long, so that the answer is out within five seconds. Ten slow hashes take
+# their time, and on a busy machine have to wait for it: while there are any under way, calls that may hash may take
+# longer.
+ANSWER_SECONDS = 4.5
 SLOW_ANSWER_SECONDS = 20.0
+LOOK_SECONDS = 0.1
+# A thread that is still not back so long after that is cut off from its connection. A database that works refuses a
+# statement sooner than that.
+HANG_SECONDS = 10.0
 STOP_SECONDS = 5.0
 
 log = structlog.get_logger()
 
-Job = tuple[Callable[..., Any], Mapping[str, Any], "asyncio.Future[Any]", float]
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A call, and whoever waits for it until the deadline."""
+
+    function: Callable[..., Any]
+    arguments: Mapping[str, Any]
+    future: asyncio.Future[Any]
+    deadline: Deadline
+    grip: Grip = field(default_factory=Grip)
+    is_done: bool = False
+
+    def call(self) -> Any:
+        connection = keep_connection()
+        # Whoever waits is told then that nothing has happened, so nothing may.
+        end_by(self.deadline)
+        with self.grip.on(connection):
+            result = self.function(**self.arguments)
+        self.is_done = True
+        return result
+
+
 Jobs = queue.SimpleQueue[Job | None]
 
 
@@ -64,33 +92,43 @@ class Workers:
         """Call in a thread, with a database connection. Raises what the call raises, or TimeoutError."""
         future: asyncio.Future[Any] = self._loop.create_future()
         seconds = SLOW_ANSWER_SECONDS if slow else ANSWER_SECONDS
-        given_up = self._loop.call_later(seconds, _expire, future)
-        (self._slow if slow else self._quick).put((function, arguments, future, time.monotonic() + seconds))
+        job = Job(function, arguments, future, Deadline(time.monotonic() + seconds))
+        look = self._loop.call_later(ANSWER_SECONDS, self._look_after, job)
+        (self._slow if slow else self._quick).put(job)
         try:
             return await future
         finally:
-            given_up.cancel()
+            look.cancel()
 
     def _work(self, jobs: Jobs) -> None:
         while (job := jobs.get()) is not None:
-            function, arguments, future, deadline = job
             # Nobody waits any more: it is not begun.
-            if future.done():
+            if job.future.done():
                 continue
             try:
-                database.connect(reuse_if_open=True)
-                # Whoever waits is told then that nothing has happened, so nothing may.
-                end_by(deadline)
-                result = function(**arguments)
+                result = job.call()
             except BaseException as error:
                 if isinstance(error, peewee.DatabaseError):
                     # The connection may be at fault, so the next call gets another.
                     database.close()
-                self._loop.call_soon_threadsafe(_fail, future, error)
+                self._loop.call_soon_threadsafe(_fail, job.future, error)
             else:
-                self._loop.call_soon_threadsafe(_succeed, future, result)
+                self._loop.call_soon_threadsafe(_succeed, job.future, result)
         jobs.put(None)  # For the next thread of this line.
         database.close()
+
+    def _look_after(self, job: Job) -> None:
+        """Give up a call that has taken too long."""
+        now = time.monotonic()
+        is_busy = getattr(job.function, "is_busy", None)
+        if job.future.done() or job.is_done:
+            return
+        if now < job.deadline.at and is_busy is not None and is_busy():
+            self._loop.call_later(LOOK_SECONDS, self._look_after, job)
+            return
+        job.deadline.at = min(job.deadline.at, now)
+        job.future.set_exception(TimeoutError())
+        self._loop.call_later(HANG_SECONDS, job.grip.cut)
 
 
 def _succeed(future: asyncio.Future[Any], result: Any) -> None:
@@ -103,8 +141,3 @@ def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
         log.error("handler.failed_late", kind=type(error).__name__)
     else:
         future.set_exception(error)
-
-
-def _expire(future: asyncio.Future[Any]) -> None:
-    if not future.done():
-        future.set_exception(TimeoutError())

@@ -18,12 +18,13 @@ from typing import Any
 
 import peewee
 from playhouse.pool import PooledSqliteDatabase
-from playhouse.postgres_ext import PooledPsycopg3Database
 from psycopg.conninfo import conninfo_to_dict
 
 from storage.group_commit import GroupCommit
+from storage.hanging import PostgresqlPool, has_hung_up
 
-BUSY_SECONDS = 5
+# Less than a request may take, so that its thread is free again when it is told to come back.
+BUSY_SECONDS = 4
 POOL = 10
 # The courier, readiness and a command look at the database beside the handlers.
 BESIDE_THE_POOL = 4
@@ -88,7 +89,7 @@ def _postgresql(url: str, connections: int, options: str) -> Any:
     """Works behind PgBouncer in transaction mode: nothing is kept in a session, prepared statements included."""
     given = conninfo_to_dict(url)
     defaults = {"connect_timeout": "3", "application_name": "mfa-server", "options": options}
-    return PooledPsycopg3Database(
+    return PostgresqlPool(
         url,
         max_connections=connections,
         timeout=BUSY_SECONDS,
@@ -106,18 +107,32 @@ def connection() -> Any:
     return database.connection_context()
 
 
-class _Deadline(threading.local):
-    """When nobody waits any more for what this thread does, in the seconds of `time.monotonic`."""
+def keep_connection() -> Any:
+    """This thread's connection, kept from one call to the next, or another where the server has hung up meanwhile."""
+    if not is_sqlite() and not database.is_closed() and has_hung_up(database.connection()):
+        database.close()
+    database.connect(reuse_if_open=True)
+    return database.connection()
 
-    at = math.inf
+
+class Deadline:
+    """When nobody waits any more for what a thread does, in the seconds of `time.monotonic`; it may be drawn nearer."""
+
+    def __init__(self, at: float = math.inf) -> None:
+        self.at = at
 
 
-_deadline = _Deadline()
+class _Thread(threading.local):
+    def __init__(self) -> None:
+        self.deadline = Deadline()
 
 
-def end_by(deadline: float) -> None:
+_thread = _Thread()
+
+
+def end_by(deadline: Deadline) -> None:
     """From now on this thread's transactions are undone when they end after `deadline`."""
-    _deadline.at = deadline
+    _thread.deadline = deadline
 
 
 @contextmanager
@@ -129,7 +144,7 @@ def atomic(*, however_late: bool = False) -> Iterator[None]:
     """
     with _transaction():
         yield
-        if time.monotonic() > _deadline.at and not however_late:
+        if time.monotonic() > _thread.deadline.at and not however_late:
             raise peewee.OperationalError("too late")
 
 
