@@ -30,6 +30,16 @@ POOL = 10
 BESIDE_THE_POOL = 4
 # A statement that waits longer is given up, so that its request can be told to come again (milliseconds).
 POSTGRESQL_OPTIONS = "-c statement_timeout=4000 -c lock_timeout=3000 -c idle_in_transaction_session_timeout=10000"
+# Only a server that takes writes is connected to, since a standby would be kept for ever; and one that is not there any
+# more is noticed after ten seconds, for which TCP by itself takes minutes where a machine has died, or hours.
+FAILOVER = {
+    "connect_timeout": "3",
+    "target_session_attrs": "any",
+    "keepalives_idle": "40",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+}
 
 database = peewee.DatabaseProxy()
 
@@ -88,7 +98,7 @@ def _sqlite(path: str) -> Any:
 def _postgresql(url: str, connections: int, options: str) -> Any:
     """Works behind PgBouncer in transaction mode: nothing is kept in a session, prepared statements included."""
     given = conninfo_to_dict(url)
-    defaults = {"connect_timeout": "3", "application_name": "mfa-server", "options": options}
+    defaults = {"application_name": "mfa-server", "options": options, **FAILOVER}
     return PostgresqlPool(
         url,
         max_connections=connections,

@@ -8,7 +8,10 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import peewee
+import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.sql import SQL, Identifier
 
 import storage.database
 from storage.audit import AuditEvent
@@ -22,7 +25,7 @@ from storage.outbox import OutboxMail
 from storage.totp import TotpSecret
 from storage.user import User
 from storage.webauthn import WebAuthnCredential, WebAuthnRegistration
-from tests.databases import on_sqlite_only
+from tests.databases import Postgresql, on_sqlite_only
 from tests.storage.rows import ALICE, NOW, ensure, key
 
 MODELS = [
@@ -179,6 +182,36 @@ def test_sqlite_loses_nothing_that_was_acknowledged() -> None:
         writing = {name: db.execute_sql(f"PRAGMA {name}").fetchone()[0] for name in pragmas}
     reading = {name: db.execute_sql(f"PRAGMA {name}").fetchone()[0] for name in pragmas}
     assert writing == reading == pragmas
+
+
+# Failover.
+
+
+def test_rel_02_a_server_that_takes_no_writes_is_not_connected_to(postgresql: Postgresql) -> None:
+    """A standby, or a primary that is none any more: the connection would be kept, and nothing could be done on it."""
+    url = postgresql.new()
+    with psycopg.connect(url, autocommit=True) as administrator:
+        name = Identifier(str(conninfo_to_dict(url)["dbname"]))
+        administrator.execute(SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(name))
+    storage.database.connect(url)
+    try:
+        with pytest.raises(peewee.OperationalError), connection():
+            pass
+    finally:
+        storage.database.close()
+
+
+def test_rel_02_a_dead_machine_is_noticed_in_seconds_unless_the_url_says_otherwise(postgresql: Postgresql) -> None:
+    url = postgresql.new()
+    separator = "&" if "?" in url else "?"
+    storage.database.connect(f"{url}{separator}tcp_user_timeout=2500")
+    try:
+        with connection():
+            used = db.connection().info.get_parameters()
+    finally:
+        storage.database.close()
+    assert used["tcp_user_timeout"] == "2500"
+    assert int(used["keepalives_idle"]) + int(used["keepalives_interval"]) * int(used["keepalives_count"]) <= 10
 
 
 # The schema.
