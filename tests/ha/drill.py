@@ -1,0 +1,135 @@
+"""The drill: under load the primary is killed, in one way after the other, and what comes of it is measured."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from tests.databases import COMMAND, COMMAND_SECONDS
+from tests.ha.cluster import Cluster, wait_until
+from tests.ha.findings import Findings
+from tests.ha.journal import Entry, Journal
+from tests.ha.load import Load
+from tests.ha.node import Node
+from tests.running import TwoServers
+
+KINDS = {
+    "postgresql": "PostgreSQL dies, and Patroni on the same machine finds out",
+    "machine": "all that runs on the machine dies, and is back when another one has taken over",
+    "lagging": "the same, when for a second before nothing has reached the standbys",
+    "reboot": "the same as machine, but Patroni is back after five seconds",
+    "frozen": "the machine answers nobody any more, and its connections stay open, until another one has taken over",
+}
+# The load runs evenly for so long before the next kill.
+CALM_SECONDS = 5.0
+LAG_SECONDS = 1.0
+REBOOT_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Kill:
+    """One kill and what came of it. Times are seconds from the kill, but for the gap, which may begin before."""
+
+    kind: str
+    node: str
+    first_write: float
+    both_servers: float
+    gap: float
+    entries: list[Entry]
+    lost: int
+    twice: int
+
+
+class Drill:
+    """A cluster and two servers on it, until the block ends; whoever owns the folder ends the cluster."""
+
+    def __init__(self, folder: Path, *, synchronous: bool = True, haproxy: bool = True) -> None:
+        self._cluster = Cluster(folder, synchronous=synchronous, haproxy=haproxy)
+        self._folder = folder / "servers"
+        self._folder.mkdir()
+        self._server = TwoServers(self._folder, database_url=self._cluster.url)
+        _migrate(self._server)
+        self.journal = Journal(self._server.ports)
+        self.load = Load(self._server, self.journal)
+        self.findings = Findings(self._server, self.load)
+
+    def __enter__(self) -> Self:
+        self._server.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.kill()
+
+    def kill(self, kinds: list[str]) -> Iterator[Kill]:
+        """Kill the primary in each of these ways, under load, and look at everything that was acknowledged."""
+        with self.load:
+            for kind in kinds:
+                time.sleep(CALM_SECONDS)
+                yield self._kill(kind, self._cluster.primary())
+        self.findings.look_at_the_end()
+
+    def _kill(self, kind: str, node: Node) -> Kill:
+        killed_at = _strike(kind, node)
+        first_writes: dict[int, float] = {}
+
+        def is_served() -> bool:
+            self.load.check()
+            found = {port: self.journal.first_write_after(killed_at, port) for port in self._server.ports}
+            first_writes.update({port: heard_at for port, heard_at in found.items() if heard_at is not None})
+            return len(first_writes) == len(self._server.ports)
+
+        wait_until("both servers acknowledge writes again", is_served)
+        lost, twice = len(self.findings.lost), len(self.findings.twice)
+        _bring_back(kind, node)
+        self.findings.replay(killed_at)
+        wait_until("all nodes are healthy again", self._cluster.is_healthy)
+        self.findings.look(killed_at)
+        self.load.check()
+        return Kill(
+            kind,
+            node.name,
+            first_write=min(first_writes.values()) - killed_at,
+            both_servers=max(first_writes.values()) - killed_at,
+            gap=self.journal.longest_gap_since(killed_at - LAG_SECONDS - 1),
+            entries=self.journal.since(killed_at),
+            lost=len(self.findings.lost) - lost,
+            twice=len(self.findings.twice) - twice,
+        )
+
+
+def _strike(kind: str, node: Node) -> float:
+    """Returns the moment (`time.monotonic`) from which on the node does nothing."""
+    match kind:
+        case "postgresql":
+            node.kill_postgresql()
+        case "frozen":
+            node.freeze()
+        case _:
+            if kind == "lagging":
+                node.freeze_replication()
+                time.sleep(LAG_SECONDS)
+            node.kill()
+    struck_at = time.monotonic()
+    if kind == "reboot":
+        time.sleep(REBOOT_SECONDS)
+        node.start()
+    return struck_at
+
+
+def _bring_back(kind: str, node: Node) -> None:
+    if kind == "frozen":
+        node.kill()
+    if kind in ("frozen", "machine", "lagging"):
+        node.start()
+
+
+def _migrate(server: TwoServers) -> None:
+    command = [*COMMAND, "migrate"]
+    with (server.folder / "migrate.log").open("wb") as log:
+        subprocess.run(
+            command, cwd=server.folder, env=server.environment, stdout=log, timeout=COMMAND_SECONDS, check=True
+        )
