@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ from storage.database import database as db
 from storage.schema import NewerSchema, differences, migrate
 from storage.user import User
 from tests.databases import KINDS, Operated, Postgresql, Sqlite
+from tests.schemas import FIRST, STEPS, shape, step, write_steps
 from tests.storage.rows import ALICE, NOW, ensure
 
-STEPS = {path.stem: path.read_text() for path in sorted(schema.STEPS.glob("[0-9]*.py"))}
 SECONDS = 20
 # Longer than a request may wait behind a step, and shorter than the step waits in these tests.
 REQUEST_SECONDS = 1.5
@@ -30,23 +31,11 @@ REQUEST_SECONDS = 1.5
 Write = Callable[..., None]
 
 
-def step(sql: str) -> str:
-    return f"def up(migrator, db):\n    db.execute_sql('''{sql}''')\n"
-
-
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     """Let the steps of this version be these and no others."""
-    folders = iter(range(100))
-
-    def write(steps: dict[str, str]) -> None:
-        folder = tmp_path / f"steps-{next(folders)}"
-        folder.mkdir()
-        for name, text in steps.items():
-            (folder / f"{name}.py").write_text(text)
-        monkeypatch.setattr(schema, "STEPS", folder)
-
-    return write
+    monkeypatch.setattr(schema, "STEPS", tmp_path / "steps")
+    return partial(write_steps, tmp_path / "steps")
 
 
 @pytest.fixture(params=KINDS)
@@ -63,7 +52,7 @@ def empty(request: pytest.FixtureRequest, folder_in_memory: Path) -> Iterator[st
 @pytest.fixture
 def old(empty: str, write: Write) -> str:
     """A database as the first version left it, with a user; this version knows more steps."""
-    write(dict(list(STEPS.items())[:1]))
+    write(FIRST)
     migrate()
     with connection():
         ensure(ALICE)
@@ -134,20 +123,6 @@ def test_rel_04_a_version_refuses_a_schema_that_has_lost_what_it_needs(
     assert "The schema is that of a newer version. Install it." in told.output
 
 
-def shape() -> dict[str, Any]:
-    """What a statement of the version before stands on: tables and columns, and what must be unique or exist."""
-    found = {}
-    for table in db.get_tables():
-        columns = db.get_columns(table)
-        found[table] = {
-            "columns": {each.name: (each.data_type, each.null, each.primary_key) for each in columns},
-            "defaults": {each.name for each in columns if each.default is not None},
-            "unique": {tuple(index.columns) for index in db.get_indexes(table) if index.unique},
-            "references": {(each.column, each.dest_table) for each in db.get_foreign_keys(table)},
-        }
-    return found
-
-
 def obstacles(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """What a server that knows the schema of before would trip over."""
     found = []
@@ -192,6 +167,7 @@ def test_rel_04_no_step_but_those_that_say_so_takes_anything_away(write: Write) 
 @pytest.mark.parametrize("empty", ["sqlite"], indirect=True)
 @pytest.mark.usefixtures("empty")
 def test_what_takes_something_away_is_found(write: Write, sql: str, obstacle: str) -> None:
+    write(STEPS)
     migrate()
     before = shape()
     write(STEPS | {"9001_step": step(sql)})
