@@ -46,6 +46,8 @@ class CrashingServer(RunningServer):
                 if httpx.get(f"{self.url}/healthz/ready", timeout=5).is_success:
                     return self
             time.sleep(0.02)
+        # Nobody else would end it.
+        self.__exit__()
         raise AssertionError(f"the server did not start:\n{self.log.read_text()}")
 
     @property

@@ -40,6 +40,42 @@ class Client:
             if connection is not None:
                 self._answer(attempt, connection)
 
+    def carry_out(
+        self, life: Life, use: Use, *, twice: float = 0.0, gives_up: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Ask until it is known how it ended, by answer or by refusal.
+
+        Args:
+            twice: How often what works once is asked for twice at the same moment.
+            gives_up: Whether to leave it at what is known by now.
+        """
+        while not (use.done or use.refused):
+            if use.attempts:
+                if gives_up():
+                    return
+                time.sleep(PAUSE)
+            both = bool(use.things) and self._chance.random() < twice
+            attempts = [Attempt() for _ in range(1 + both)]
+            use.attempts += attempts
+            self.send(life, use, attempts)
+        if use.refused:
+            use.too_old = time.time() > use.good_until
+            listed = self._list(life, gives_up)
+            if listed is None:
+                return
+            life.listed = listed
+        life.settle(use)
+
+    def leave(self, life: Life, use: Use, after: float) -> Attempt:
+        """Send one attempt and hang up after so many seconds, without a look at the answer."""
+        attempt = Attempt()
+        use.attempts.append(attempt)
+        connection = self._request(life, use, attempt)
+        assert connection is not None
+        time.sleep(after)
+        connection.close()
+        return attempt
+
     def close(self) -> None:
         for connections in self._idle.values():
             for connection in connections:
@@ -76,6 +112,18 @@ class Client:
             connection.close()
         else:
             self._idle[connection.port].append(connection)
+
+    def _list(self, life: Life, gives_up: Callable[[], bool]) -> Json | None:
+        """The user's methods; None when it is given up before they are known."""
+        use = Use("list", "GET", API, None, lambda _: None)
+        while not gives_up():
+            attempt = Attempt()
+            self.send(life, use, [attempt])
+            if attempt.status == DONE:
+                return attempt.body
+            assert attempt.open, attempt
+            time.sleep(PAUSE)
+        return None
 
 
 class Load:
@@ -149,40 +197,10 @@ class Load:
                 if use is None:
                     lives[at] = self._new_life()
                 else:
-                    self._carry_out(client, lives[at], use, chance)
+                    lives[at].journal.append(use)
+                    client.carry_out(lives[at], use, twice=TWICE, gives_up=lambda: self._ended)
 
     def _new_life(self) -> Life:
         life = self._begin()
         self.lives.append(life)
         return life
-
-    def _carry_out(self, client: Client, life: Life, use: Use, chance: random.Random) -> None:
-        """Ask until it is known how it ended, by answer or by refusal."""
-        life.journal.append(use)
-        while not (use.done or use.refused):
-            if use.attempts:
-                if self._ended:
-                    return
-                time.sleep(PAUSE)
-            attempts = [Attempt() for _ in range(1 + (bool(use.things) and chance.random() < TWICE))]
-            use.attempts += attempts
-            client.send(life, use, attempts)
-        if use.refused:
-            use.too_old = time.time() > use.good_until
-            listed = self._list(client, life)
-            if listed is None:
-                return
-            life.listed = listed
-        life.settle(use)
-
-    def _list(self, client: Client, life: Life) -> Json | None:
-        """The user's methods; None when the load ends before they are known."""
-        use = Use("list", "GET", API, None, lambda _: None)
-        while not self._ended:
-            attempt = Attempt()
-            client.send(life, use, [attempt])
-            if attempt.status == DONE:
-                return attempt.body
-            assert attempt.open, attempt
-            time.sleep(PAUSE)
-        return None

@@ -62,19 +62,19 @@ class OfPostgresql(OnPostgresql):
 
 @contextmanager
 def sqlite(folder: Path) -> Iterator[Scene]:
-    with _servers(folder, 1) as servers:
+    with servers_of(folder, 1) as servers:
         yield Scene(servers)
 
 
 @contextmanager
 def on_postgresql(folder: Path) -> Iterator[Scene]:
-    with crash_cluster.running() as cluster, _servers(folder, 2, database_url=cluster.new("mfa")) as servers:
+    with crash_cluster.running() as cluster, servers_of(folder, 2, database_url=cluster.new("mfa")) as servers:
         yield OnPostgresql(servers, cluster)
 
 
 @contextmanager
 def of_postgresql(folder: Path) -> Iterator[Scene]:
-    with crash_cluster.running() as cluster, _servers(folder, 2, database_url=cluster.new("mfa")) as servers:
+    with crash_cluster.running() as cluster, servers_of(folder, 2, database_url=cluster.new("mfa")) as servers:
         assert cluster.setting("fsync") == "on"
         yield OfPostgresql(servers, cluster)
 
@@ -83,7 +83,7 @@ SCENES = {"server on SQLite": sqlite, "servers on PostgreSQL": on_postgresql, "P
 
 
 @contextmanager
-def _servers(folder: Path, count: int, **settings: str) -> Iterator[list[QuickCrashingServer]]:
+def servers_of(folder: Path, count: int, **settings: str) -> Iterator[list[QuickCrashingServer]]:
     """Servers that share all but their port. Nobody takes their mail, so all of it can be counted."""
     shared = {
         "origins": "http://localhost",

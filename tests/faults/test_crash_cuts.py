@@ -1,0 +1,113 @@
+"""A connection that breaks between a commit and its answer: what was done is done once, whoever asks again (ATM-05)."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.faults import crash_cluster, crash_scenes
+from tests.faults.crash_clients import Client
+from tests.faults.crash_journal import UNAVAILABLE, Attempt, Use
+from tests.faults.crash_lives import Life
+from tests.faults.crash_proxy import Line, When, line_to
+from tests.faults.crash_scenes import OnPostgresql, Scene
+from tests.faults.crash_tally import Tally
+from tests.faults.test_crash_points import examine
+
+LIVES = 2
+LOG_SECONDS = 20
+# Seconds after which a client hangs up: before its request is read, in the middle of it, after its answer.
+HANGS_UP_AFTER = (0.0, 0.001, 0.003, 0.01, 0.03)
+
+
+@contextmanager
+def behind(line: Line, cluster: crash_cluster.Cluster, folder: Path) -> Iterator[OnPostgresql]:
+    cluster.new("mfa")
+    url = f"postgresql://postgres@127.0.0.1:{line.port}/mfa?sslmode=disable&gssencmode=disable"
+    with crash_scenes.servers_of(folder, 1, database_url=url) as servers:
+        yield OnPostgresql(servers, cluster)
+
+
+def live(scene: Scene, chance: random.Random, carry_out: Callable[[Client, Life, Use], None]) -> list[Life]:
+    """Some lives, one after the other; each use is carried out in the way that is given."""
+    lives = []
+    with closing(Client(scene.ports, chance)) as client:
+        for number in range(LIVES):
+            sub = f"user-{number}"
+            life = Life(sub, scene.servers[0].token(sub), "http://localhost", chance)
+            lives.append(life)
+            while use := life.next():
+                life.journal.append(use)
+                carry_out(client, life, use)
+    return lives
+
+
+def wrong_codes(cluster: crash_cluster.Cluster, life: Life) -> int:
+    with psycopg.connect(cluster.url("mfa")) as connection:
+        row = connection.execute("SELECT failures FROM mfa_user WHERE sub = %s", [life.sub]).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+@pytest.mark.parametrize("kind", ["server on SQLite", "servers on PostgreSQL"])
+def test_a_client_that_hangs_up_finds_its_request_done_once_or_not_at_all(kind: str, tmp_path: Path) -> None:
+    chance = random.Random(3)  # noqa: S311 - it decides what users do
+    tally = Tally(3)
+    with crash_scenes.SCENES[kind](tmp_path) as scene:
+
+        def hang_up(client: Client, life: Life, use: Use) -> None:
+            attempt = client.leave(life, use, chance.choice(HANGS_UP_AFTER))
+            wait_until_over(scene, attempt)
+            client.carry_out(life, use)
+
+        lives = live(scene, chance, hang_up)
+        unheard = examine(scene, lives, tally)
+    assert not tally.wrong
+    assert unheard > 10
+
+
+def wait_until_over(scene: Scene, attempt: Attempt) -> None:
+    """Until the server has written of the request, as it does when the request is over."""
+    deadline = time.monotonic() + LOG_SECONDS
+    while attempt.request_id not in scene.servers[0].log.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("when", ["before it arrives", "before its answer arrives"])
+def test_a_commit_whose_answer_is_lost_is_never_acknowledged_and_never_done_again(when: When, tmp_path: Path) -> None:
+    chance = random.Random(4)  # noqa: S311 - it decides what users do
+    tally = Tally(4)
+    with crash_cluster.running() as cluster, line_to(cluster.socket) as line, behind(line, cluster, tmp_path) as scene:
+
+        def cut(client: Client, life: Life, use: Use) -> None:
+            transactions = 1 + (use.looks_at_code or use.taken_first)
+            if use.replay:
+                client.carry_out(life, use)
+                return
+            number = chance.randint(1, transactions)
+            wrong = wrong_codes(cluster, life)
+            line.cut(number, when)
+            attempt = Attempt()
+            use.attempts.append(attempt)
+            client.send(life, use, [attempt])
+            assert line.was_cut(), use
+            assert attempt.status == UNAVAILABLE
+            if number == 2:
+                # What was counted first is given back: it was no fault of the user's (THR-07).
+                assert wrong_codes(cluster, life) <= wrong
+            client.carry_out(life, use)
+            committed = number - (when == "before it arrives")
+            # Then all that is left is to say so.
+            is_over = committed == transactions or (use.taken_first and committed == 1)
+            assert use.refused == (is_over and bool(use.refusals))
+
+        lives = live(scene, chance, cut)
+        unheard = examine(scene, lives, tally)
+    assert not tally.wrong
+    assert (unheard > 0) == (when == "before its answer arrives")
