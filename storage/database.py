@@ -34,8 +34,8 @@ POSTGRESQL_OPTIONS = "-c statement_timeout=4000 -c lock_timeout=3000 -c idle_in_
 # more is noticed after ten seconds, for which TCP by itself takes minutes where a machine has died, or hours.
 FAILOVER = {
     "connect_timeout": "3",
-    "target_session_attrs": "any",
-    "keepalives_idle": "40",
+    "target_session_attrs": "read-write",
+    "keepalives_idle": "4",
     "keepalives_interval": "2",
     "keepalives_count": "3",
     "tcp_user_timeout": "10000",
@@ -110,6 +110,14 @@ def _postgresql(url: str, connections: int, options: str) -> Any:
 
 def is_sqlite() -> bool:
     return isinstance(database.obj, peewee.SqliteDatabase)
+
+
+def gives_up() -> bool:
+    """Whether a statement ends that takes too long. A pooler may have kept our own options from the server."""
+    if is_sqlite():
+        return True
+    with connection():
+        return database.execute_sql("SHOW statement_timeout").fetchone() != ("0",)
 
 
 def connection() -> Any:
