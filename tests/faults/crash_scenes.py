@@ -13,7 +13,6 @@ from pathlib import Path
 import httpx
 
 from tests.attacks.crashing import QuickCrashingServer
-from tests.faults import crash_cluster
 from tests.faults.crash_cluster import Cluster
 from tests.running import free_port
 
@@ -61,25 +60,25 @@ class OfPostgresql(OnPostgresql):
 
 
 @contextmanager
-def sqlite(folder: Path) -> Iterator[Scene]:
+def on_sqlite(folder: Path, _: Cluster) -> Iterator[Scene]:
     with servers_of(folder, 1) as servers:
         yield Scene(servers)
 
 
 @contextmanager
-def on_postgresql(folder: Path) -> Iterator[Scene]:
-    with crash_cluster.running() as cluster, servers_of(folder, 2, database_url=cluster.new("mfa")) as servers:
+def on_postgresql(folder: Path, cluster: Cluster) -> Iterator[Scene]:
+    with servers_of(folder, 2, database_url=cluster.url(cluster.new())) as servers:
         yield OnPostgresql(servers, cluster)
 
 
 @contextmanager
-def of_postgresql(folder: Path) -> Iterator[Scene]:
-    with crash_cluster.running() as cluster, servers_of(folder, 2, database_url=cluster.new("mfa")) as servers:
-        assert cluster.setting("fsync") == "on"
+def of_postgresql(folder: Path, cluster: Cluster) -> Iterator[Scene]:
+    assert cluster.setting("fsync") == "on"
+    with servers_of(folder, 2, database_url=cluster.url(cluster.new())) as servers:
         yield OfPostgresql(servers, cluster)
 
 
-SCENES = {"server on SQLite": sqlite, "servers on PostgreSQL": on_postgresql, "PostgreSQL": of_postgresql}
+SCENES = {"server on SQLite": on_sqlite, "servers on PostgreSQL": on_postgresql, "PostgreSQL": of_postgresql}
 
 
 @contextmanager

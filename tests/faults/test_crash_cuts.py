@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-import psycopg
 import pytest
 
-from tests.faults import crash_cluster, crash_scenes
+from storage.user import Caller, User
+from tests.attacks.victim import World
+from tests.faults import crash_scenes
 from tests.faults.crash_clients import Client
+from tests.faults.crash_cluster import Cluster, cluster
 from tests.faults.crash_journal import UNAVAILABLE, Attempt, Use
 from tests.faults.crash_lives import Life
 from tests.faults.crash_proxy import Line, When, line_to
 from tests.faults.crash_scenes import OnPostgresql, Scene
 from tests.faults.crash_tally import Tally
 from tests.faults.test_crash_points import examine
+
+__all__ = ["cluster"]
 
 LIVES = 2
 LOG_SECONDS = 20
@@ -27,16 +32,18 @@ HANGS_UP_AFTER = (0.0, 0.001, 0.003, 0.01, 0.03)
 
 
 @contextmanager
-def behind(line: Line, cluster: crash_cluster.Cluster, folder: Path) -> Iterator[OnPostgresql]:
-    cluster.new("mfa")
-    url = f"postgresql://postgres@127.0.0.1:{line.port}/mfa?sslmode=disable&gssencmode=disable"
-    with crash_scenes.servers_of(folder, 1, database_url=url) as servers:
-        yield OnPostgresql(servers, cluster)
+def behind_a_line(folder: Path, cluster: Cluster) -> Iterator[tuple[OnPostgresql, Line]]:
+    """A server whose connections to the database can be cut."""
+    with contextlib.ExitStack() as stack:
+        line = stack.enter_context(line_to(cluster.socket))
+        url = f"postgresql://postgres@127.0.0.1:{line.port}/{cluster.new()}?sslmode=disable&gssencmode=disable"
+        servers = stack.enter_context(crash_scenes.servers_of(folder, 1, database_url=url))
+        yield OnPostgresql(servers, cluster), line
 
 
 def live(scene: Scene, chance: random.Random, carry_out: Callable[[Client, Life, Use], None]) -> list[Life]:
     """Some lives, one after the other; each use is carried out in the way that is given."""
-    lives = []
+    lives: list[Life] = []
     with closing(Client(scene.ports, chance)) as client:
         for number in range(LIVES):
             sub = f"user-{number}"
@@ -48,17 +55,20 @@ def live(scene: Scene, chance: random.Random, carry_out: Callable[[Client, Life,
     return lives
 
 
-def wrong_codes(cluster: crash_cluster.Cluster, life: Life) -> int:
-    with psycopg.connect(cluster.url("mfa")) as connection:
-        row = connection.execute("SELECT failures FROM mfa_user WHERE sub = %s", [life.sub]).fetchone()
-    return 0 if row is None else int(row[0])
+def wrong_codes(scene: Scene, life: Life) -> int:
+    """Those that are counted."""
+    with World.of(scene.servers[0]):
+        user = User.get_or_none(User.id == Caller.of(life.sub).id)
+    return 0 if user is None else int(user.failures)
 
 
 @pytest.mark.parametrize("kind", ["server on SQLite", "servers on PostgreSQL"])
-def test_a_client_that_hangs_up_finds_its_request_done_once_or_not_at_all(kind: str, tmp_path: Path) -> None:
+def test_a_client_that_hangs_up_finds_its_request_done_once_or_not_at_all(
+    kind: str, cluster: Cluster, tmp_path: Path
+) -> None:
     chance = random.Random(3)  # noqa: S311 - it decides what users do
     tally = Tally(3)
-    with crash_scenes.SCENES[kind](tmp_path) as scene:
+    with crash_scenes.SCENES[kind](tmp_path, cluster) as scene:
 
         def hang_up(client: Client, life: Life, use: Use) -> None:
             attempt = client.leave(life, use, chance.choice(HANGS_UP_AFTER))
@@ -80,10 +90,12 @@ def wait_until_over(scene: Scene, attempt: Attempt) -> None:
 
 
 @pytest.mark.parametrize("when", ["before it arrives", "before its answer arrives"])
-def test_a_commit_whose_answer_is_lost_is_never_acknowledged_and_never_done_again(when: When, tmp_path: Path) -> None:
+def test_a_commit_whose_answer_is_lost_is_never_acknowledged_and_never_done_again(
+    when: When, cluster: Cluster, tmp_path: Path
+) -> None:
     chance = random.Random(4)  # noqa: S311 - it decides what users do
     tally = Tally(4)
-    with crash_cluster.running() as cluster, line_to(cluster.socket) as line, behind(line, cluster, tmp_path) as scene:
+    with behind_a_line(tmp_path, cluster) as (scene, line):
 
         def cut(client: Client, life: Life, use: Use) -> None:
             transactions = 1 + (use.looks_at_code or use.taken_first)
@@ -91,7 +103,7 @@ def test_a_commit_whose_answer_is_lost_is_never_acknowledged_and_never_done_agai
                 client.carry_out(life, use)
                 return
             number = chance.randint(1, transactions)
-            wrong = wrong_codes(cluster, life)
+            wrong = wrong_codes(scene, life)
             line.cut(number, when)
             attempt = Attempt()
             use.attempts.append(attempt)
@@ -100,7 +112,7 @@ def test_a_commit_whose_answer_is_lost_is_never_acknowledged_and_never_done_agai
             assert attempt.status == UNAVAILABLE
             if number == 2:
                 # What was counted first is given back: it was no fault of the user's (THR-07).
-                assert wrong_codes(cluster, life) <= wrong
+                assert wrong_codes(scene, life) <= wrong
             client.carry_out(life, use)
             committed = number - (when == "before it arrives")
             # Then all that is left is to say so.

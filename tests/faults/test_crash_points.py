@@ -11,10 +11,13 @@ import pytest
 
 from tests.attacks.victim import World
 from tests.faults.crash_clients import Load
+from tests.faults.crash_cluster import Cluster, cluster
 from tests.faults.crash_judge import count, judge
 from tests.faults.crash_lives import Life
 from tests.faults.crash_scenes import SCENES, Scene
 from tests.faults.crash_tally import Tally, TallyReport
+
+__all__ = ["cluster"]
 
 CLIENTS = 6
 # Seconds of load between two crashes.
@@ -33,13 +36,13 @@ def tally(request: pytest.FixtureRequest) -> Tally:
 
 @pytest.mark.parametrize("kind", SCENES)
 def test_what_was_acknowledged_outlives_every_crash_and_nothing_happens_twice_or_half(
-    kind: str, tally: Tally, tmp_path: Path, request: pytest.FixtureRequest
+    kind: str, tally: Tally, cluster: Cluster, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     place = list(SCENES).index(kind)
     points = (request.config.getoption("--crash-points") + len(SCENES) - 1 - place) // len(SCENES)
     chance = random.Random(f"{tally.seed} {kind}")  # noqa: S311 - it decides when the crash comes
     tally.points[kind] = 0
-    with SCENES[kind](tmp_path) as scene:
+    with SCENES[kind](tmp_path, cluster) as scene:
         began: dict[str, float] = {}
 
         def begin() -> Life:
