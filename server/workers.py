@@ -7,6 +7,7 @@ a queue, and one call back into the event loop.
 from __future__ import annotations
 
 import asyncio
+import math
 import queue
 import threading
 import time
@@ -25,7 +26,9 @@ from storage.hanging import Grip
 # longer.
 ANSWER_SECONDS = 4.5
 SLOW_ANSWER_SECONDS = 20.0
-LOOK_SECONDS = 0.1
+# A commit that was begun in time is waited for. If the database hangs in it, nobody can tell what will have happened.
+COMMIT_SECONDS = 0.3
+LOOK_SECONDS = 0.05
 # A thread that is still not back so long after that is cut off from its connection. A database that works refuses a
 # statement sooner than that.
 HANG_SECONDS = 10.0
@@ -44,6 +47,7 @@ class Job:
     deadline: Deadline
     grip: Grip = field(default_factory=Grip)
     is_done: bool = False
+    overdue_at: float = math.inf
 
     def call(self) -> Any:
         connection = keep_connection()
@@ -119,16 +123,18 @@ class Workers:
 
     def _look_after(self, job: Job) -> None:
         """Give up a call that has taken too long."""
-        now = time.monotonic()
-        is_busy = getattr(job.function, "is_busy", None)
         if job.future.done() or job.is_done:
             return
+        now = time.monotonic()
+        is_busy = getattr(job.function, "is_busy", None)
         if now < job.deadline.at and is_busy is not None and is_busy():
             self._loop.call_later(LOOK_SECONDS, self._look_after, job)
-            return
-        job.deadline.at = min(job.deadline.at, now)
-        job.future.set_exception(TimeoutError())
-        self._loop.call_later(HANG_SECONDS, job.grip.cut)
+        elif job.deadline.give_up() or now > job.overdue_at:
+            job.future.set_exception(TimeoutError())
+            self._loop.call_later(HANG_SECONDS, job.grip.cut)
+        else:
+            job.overdue_at = min(job.overdue_at, now + COMMIT_SECONDS)
+            self._loop.call_later(LOOK_SECONDS, self._look_after, job)
 
 
 def _succeed(future: asyncio.Future[Any], result: Any) -> None:

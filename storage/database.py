@@ -8,6 +8,7 @@ one guarded UPDATE or DELETE: its row count is the answer.
 from __future__ import annotations
 
 import math
+import os
 import sqlite3
 import threading
 import time
@@ -25,6 +26,8 @@ from storage.hanging import PostgresqlPool, has_hung_up
 
 # Less than a request may take, so that its thread is free again when it is told to come back.
 BUSY_SECONDS = 4
+# What a call may take from its last commit to its end.
+END_SECONDS = 0.1
 POOL = 10
 # The courier, readiness and a command look at the database beside the handlers.
 BESIDE_THE_POOL = 4
@@ -84,8 +87,22 @@ def connect(url: str, pool: int = POOL, options: str = POSTGRESQL_OPTIONS) -> No
         database.initialize(_sqlite(path))
 
 
+class _SqlitePool(PooledSqliteDatabase):  # type: ignore[misc]
+    """Connections that can write, or none.
+
+    SQLite would open a file that may not be written for reading alone, and with it, for as long as one such connection
+    is open, every other one of the process.
+    """
+
+    def _connect(self) -> Any:
+        files = (f"{self.database}{ending}" for ending in ("", "-wal", "-shm"))
+        if not all(os.access(file, os.W_OK) for file in files if os.path.exists(file)):
+            raise peewee.OperationalError("read-only")
+        return super()._connect()
+
+
 def _sqlite(path: str) -> Any:
-    return PooledSqliteDatabase(
+    return _SqlitePool(
         path,
         pragmas={"journal_mode": "wal", "foreign_keys": 1, "synchronous": "full"},
         timeout=BUSY_SECONDS,
@@ -134,10 +151,35 @@ def keep_connection() -> Any:
 
 
 class Deadline:
-    """When nobody waits any more for what a thread does, in the seconds of `time.monotonic`; it may be drawn nearer."""
+    """When nobody waits any more for what a thread does, in the seconds of `time.monotonic`; it may be drawn nearer.
+
+    A thread that has begun to commit in time is waited for, so that nobody hears of a failure where there is none.
+    """
 
     def __init__(self, at: float = math.inf) -> None:
         self.at = at
+        self._deciding = threading.Lock()
+        self._kept_until = -math.inf
+
+    def give_up(self) -> bool:
+        """Draw it nearer, to now. False, and nothing is changed, while there is a commit to wait for."""
+        now = time.monotonic()
+        with self._deciding:
+            if now < self._kept_until:
+                return False
+            self.at = min(self.at, now)
+            return True
+
+    def begin_commit(self) -> None:
+        """Raises OperationalError when it is too late for that."""
+        with self._deciding:
+            if time.monotonic() > self.at:
+                raise peewee.OperationalError("too late")
+            self._kept_until = math.inf
+
+    def end_commit(self) -> None:
+        if self._kept_until == math.inf:
+            self._kept_until = time.monotonic() + END_SECONDS
 
 
 class _Thread(threading.local):
@@ -160,10 +202,14 @@ def atomic(*, however_late: bool = False) -> Iterator[None]:
     Nor does anything happen that ends too late, when its request has been told that nothing has; but for what makes
     that true, `however_late`.
     """
-    with _transaction():
-        yield
-        if time.monotonic() > _thread.deadline.at and not however_late:
-            raise peewee.OperationalError("too late")
+    deadline = _thread.deadline
+    try:
+        with _transaction():
+            yield
+            if not however_late:
+                deadline.begin_commit()
+    finally:
+        deadline.end_commit()
 
 
 @contextmanager

@@ -1,0 +1,67 @@
+"""SQLite's disk is full, its file read-only or another's: all is refused in time and nobody restarts it (REL-03)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from tests.attacks.victim import World
+from tests.faults import disk
+from tests.faults.load import Load, check_enrolments, eventually
+from tests.faults.questions import answered, ask, check_done, check_refused, questions
+from tests.running import RunningServer
+
+RECOVERY_SECONDS = 3.0
+
+
+@pytest.fixture(scope="module")
+def on_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """One server that outlives each fault of its disk."""
+    with RunningServer(tmp_path_factory.mktemp("sqlite")) as server:
+        yield server
+
+
+@pytest.mark.parametrize("fault", [disk.full, disk.locked])
+def test_rel_03_while_sqlite_cannot_write_all_is_refused_in_time_and_afterwards_done(
+    on_sqlite: RunningServer, fault: Callable[[RunningServer], AbstractContextManager[None]]
+) -> None:
+    with World.of(on_sqlite) as world:
+        asked = questions(world)
+    with Load(on_sqlite) as load:
+        with fault(on_sqlite):
+            struck = time.monotonic()
+            during = answered(on_sqlite, asked)
+        over = time.monotonic()
+        recovers(on_sqlite, load)
+    # A file that cannot be written can still be read.
+    check_refused(during, may_read=True)
+    check_done(answered(on_sqlite, asked))
+    check_enrolments(load.enrolments, disk.begun(on_sqlite), struck=struck, over=over, settled=1.0)
+
+
+def test_rel_03_a_worker_that_started_on_read_only_files_writes_them_once_it_may(tmp_path: Path) -> None:
+    server = RunningServer(tmp_path, workers=2)
+    try:
+        disk.start_bound_by_permissions(server)
+        with World.of(server) as world:
+            asked = questions(world)
+        with disk.read_only(server):
+            struck = time.monotonic()
+            during = answered(server, asked)
+        over = time.monotonic()
+        with Load(server) as load:
+            recovers(server, load)
+        check_refused(during)
+        check_done(answered(server, asked))
+        check_enrolments(load.enrolments, disk.begun(server), struck=struck, over=over, settled=1.0)
+    finally:
+        server.kill()
+
+
+def recovers(server: RunningServer, load: Load) -> None:
+    assert load.wait_for(20, time.monotonic()) < RECOVERY_SECONDS
+    eventually(lambda: ask(server, "/healthz/ready").status == 200, RECOVERY_SECONDS)
