@@ -25,6 +25,7 @@ def check_database(settings: Settings) -> Iterable[str]:
     database.connect(settings.database_url)
     try:
         pending, unknown = schema.differences()
+        gives_up = database.gives_up()
     except peewee.DatabaseError as error:
         raise ValueError(f"MFA_DATABASE_URL cannot be opened: {str(error).splitlines()[0]}.") from error
     except schema.NewerSchema as error:
@@ -33,7 +34,10 @@ def check_database(settings: Settings) -> Iterable[str]:
         database.close()
     if pending:
         raise ValueError("The schema is not current. Run `mfa-server migrate`.")
-    return [f"{step} is of a newer version. This one goes on without it." for step in unknown]
+    facts = [f"{step} is of a newer version. This one goes on without it." for step in unknown]
+    if not gives_up:
+        facts.append("statement_timeout is 0, so a statement may take for ever. Set it for the role.")
+    return facts
 
 
 def check_sealing(settings: Settings) -> Iterator[str]:

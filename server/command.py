@@ -155,7 +155,7 @@ def _ready_database(current: Settings) -> None:
     while True:
         try:
             for fact in checks.check_database(current):
-                log.warning("schema.newer", hint=fact)
+                log.warning("database.unusual", hint=fact)
         except ValueError as error:
             if isinstance(error.__cause__, peewee.OperationalError) and time.monotonic() < deadline:
                 time.sleep(1)

@@ -204,7 +204,7 @@ def test_rel_04_a_server_goes_on_while_the_next_version_comes(databases: Sqlite 
             live(later)
             assert server.stop() == 0
             server.start()
-            assert "schema.newer" in server.log.read_text()
+            assert "database.unusual" in server.log.read_text()
             live(server)
 
 
