@@ -150,13 +150,17 @@ def _sqlite_plan(statement: Statement) -> list[str]:
 
 
 def _postgresql(statement: Statement) -> list[Reach]:
+    # On few rows it would rather read all than look into an index.
+    database.execute_sql("SET enable_seqscan = off")
     plan = database.execute_sql(f"EXPLAIN (FORMAT JSON) {statement.sql}", statement.parameters).fetchone()[0]
-    scanned = [node["Relation Name"] for node in _nodes(plan[0]["Plan"]) if "Scan" in node["Node Type"]]
+    database.execute_sql("RESET enable_seqscan")
     found, places, others = [], set(), set()
-    for name in scanned:
+    for node in _scans(plan[0]["Plan"]):
+        name = node["Relation Name"]
         partition = PARTITION.fullmatch(name)
         if partition is None:
-            found.append(Reach.MORE)
+            by_key = node.get("Index Cond", "").startswith(f"({OTHERS.get(name)} = ")
+            found.append(Reach.ROW if by_key else Reach.MORE)
         elif partition[1] in USERS:
             places.add(partition[2])
         else:
@@ -165,8 +169,9 @@ def _postgresql(statement: Statement) -> list[Reach]:
     return found + [Reach.ROW] * len(others)
 
 
-def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    if "Relation Name" in plan:
+def _scans(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What reads a table, of all that a plan is made of."""
+    if "Scan" in plan["Node Type"] and "Relation Name" in plan:
         yield plan
     for below in plan.get("Plans", []):
-        yield from _nodes(below)
+        yield from _scans(below)
