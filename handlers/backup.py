@@ -74,8 +74,10 @@ class NewSet:
 
 
 def keep_first(caller: Caller, new: NewSet | None, now: datetime) -> dict[str, Any]:
-    """Keep the set that was made for a first method, and show it; nothing when another request was first."""
-    if new is None or BackupCodeSet.of(caller):
+    """Keep the set that was made for a first method, and show it; nothing when the user has one."""
+    if BackupCodeSet.of(caller):
         return {}
+    # One that was there a moment ago went with the last method: too rare to begin anew, so this transaction hashes.
+    new = new or NewSet.make()
     new.keep(caller, now)
     return {"backup_codes": new.codes}

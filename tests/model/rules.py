@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Generator, Hashable
+from copy import copy
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Literal
 
 from tests.authenticator_app import code_at_step, step_at
 from tests.model.state import Answer, App, Assertion, Life, Opened, Refused, Request
 
 # An operation in steps: what it has seen, where others may come before it goes on; its answer in the end.
 Steps = Generator[Hashable, None, Answer]
+
+# An assertion; the epoch in which there was no method yet; or "any", where the policy asks for nothing.
+Permit = Assertion | int | None | Literal["any"]
 
 FREE = 5
 LOCKS = [timedelta(seconds=min(30 * 2**n, 3600)) for n in range(8)]
@@ -68,7 +73,7 @@ def spend(life: Life, request: Request, kinds: Collection[str], mailed: Opened |
     if six and "email" in kinds and mailed in life.challenges and mailed.code == code:
         since = life.mailbox.since if life.mailbox else None
         if since and since <= mailed.created_at:
-            close(life, mailed)
+            life.challenges = without((mailed,), life.challenges)
             return "email"
     raise Refused("invalid_code")
 
@@ -82,16 +87,17 @@ def new_step(app: App, code: str, now: datetime) -> int:
     return steps[-1]
 
 
-def close(life: Life, opened: Opened) -> None:
-    life.challenges = tuple(each for each in life.challenges if each is not opened)
-
-
 def mailed(life: Life, now: datetime) -> Opened | None:
     return next((each for each in life.challenges if each.code and each.expires_at > now), None)
 
 
-def newest(opened: tuple[Opened, ...]) -> tuple[Opened, ...]:
-    return tuple(sorted(opened, key=lambda each: each.created_at)[-MOST_OPEN:])
+def oldest(opened: tuple[Opened, ...]) -> tuple[Opened, ...]:
+    """Those that are too many."""
+    return tuple(sorted(opened, key=lambda each: each.created_at)[:-MOST_OPEN])
+
+
+def without(some: Collection[Opened], opened: tuple[Opened, ...]) -> tuple[Opened, ...]:
+    return tuple(each for each in opened if each not in some)
 
 
 def spend_mail(life: Life, now: datetime) -> None:
@@ -120,15 +126,26 @@ def live(life: Life, token: str, now: datetime, accepted: Collection[str]) -> As
     return known if alive else None
 
 
-def permit(life: Life, request: Request, changed: str) -> Assertion | int | None | str:
-    """An assertion; the epoch that the first method begins with; or "any", where the policy asks for nothing."""
+def look_around(life: Life) -> Generator[Hashable, None, Life]:
+    """The life as a request sees it, which reads the keys last; its change may be over by then."""
+    seen = copy(life)
+    yield seen.app_on, seen.mailbox, seen.codes, seen.challenges
+    seen.keys = life.keys
+    return seen
+
+
+def permit(life: Life, request: Request, changed: str) -> Generator[Hashable, None, Permit]:
+    """What a change may stand on."""
     if request.step_up == "off":
         return "any"
-    if not life.methods:
+    epoch = life.epoch
+    seen = yield from look_around(life)
+    yield epoch, tuple(seen.methods)
+    if not seen.methods:
         if not request.fresh_login:
             raise Refused("step_up_required")
-        return life.epoch
-    shown = live(life, request.header, request.now, accepted_for(life, changed)) if request.header else None
+        return epoch
+    shown = live(life, request.header, request.now, accepted_for(seen, changed)) if request.header else None
     if shown is None:
         if request.header:
             life.record("step_up.refused")
@@ -136,7 +153,7 @@ def permit(life: Life, request: Request, changed: str) -> Assertion | int | None
     return shown
 
 
-def change(life: Life, stands_on: Assertion | int | None | str, refusal: str = "step_up_required") -> None:
+def change(life: Life, stands_on: Permit, refusal: str = "step_up_required") -> None:
     """Begin a change: all earlier assertions are dead. Raises `refusal` when factors have changed since `permit`."""
     epoch = stands_on.epoch if isinstance(stands_on, Assertion) else stands_on
     if epoch not in ("any", life.epoch):

@@ -13,7 +13,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.model.machine import MOST_AT_ONCE, Stories
 
 settings.register_profile("model", max_examples=2_000, stateful_step_count=50)
-BRIEFLY = settings(max_examples=15, stateful_step_count=30, phases=[Phase.generate])
+BRIEFLY = settings(max_examples=150, stateful_step_count=30, phases=[Phase.generate])
 
 pytestmark = pytest.mark.usefixtures("quick_hashes", "database")
 
