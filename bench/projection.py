@@ -23,18 +23,19 @@ CONNECTIONS_A_WORKER = POOL + BESIDE_THE_POOL
 
 
 class Measured(NamedTuple):
-    """Bytes of a user and of an event; of a login, bytes of write-ahead log at least and at most, and CPU seconds."""
+    """Bytes of a user and of an event; of a login, bytes of log at least and at most, commits, and CPU seconds."""
 
     user: float
     event: float
     log: float
     log_with_pages: float
+    commits: int
     server_cpu: float
     database_cpu: float
 
 
 class Need(NamedTuple):
-    """What so many users take. Cores are those of the busiest second, at `BUSY`."""
+    """What so many users take. Cores are those of the busiest second, at `BUSY`; transaction ids, each shard's."""
 
     users: int
     peak_logins: float
@@ -45,6 +46,7 @@ class Need(NamedTuple):
     server_cores: float
     database_cores: float
     shards: int
+    transactions_a_day: float
     connections: int
 
 
@@ -55,6 +57,7 @@ def of(users: int, measured: Measured) -> Need:
     audit_bytes = logins * RETENTION_DAYS * measured.event
     server_cores = peak * measured.server_cpu / BUSY
     database_cores = peak * measured.database_cpu / BUSY
+    shards = math.ceil(max((user_bytes + audit_bytes) / SHARD_BYTES, database_cores / SHARD_CORES))
     return Need(
         users=users,
         peak_logins=peak,
@@ -64,7 +67,8 @@ def of(users: int, measured: Measured) -> Need:
         log_a_day_with_pages=logins * measured.log_with_pages,
         server_cores=server_cores,
         database_cores=database_cores,
-        shards=math.ceil(max((user_bytes + audit_bytes) / SHARD_BYTES, database_cores / SHARD_CORES)),
+        shards=shards,
+        transactions_a_day=logins * measured.commits / shards,
         # A worker has a core.
         connections=math.ceil(server_cores) * CONNECTIONS_A_WORKER,
     )
@@ -87,6 +91,7 @@ def show(measured: Measured) -> None:
         "cores for servers": [f"{need.server_cores:,.1f}" for need in needs],
         "cores for PostgreSQL": [f"{need.database_cores:,.1f}" for need in needs],
         "PostgreSQL servers": [f"{need.shards:,}" for need in needs],
+        "transaction ids a day, each": [f"{need.transactions_a_day:,.0f}" for need in needs],
         "connections, at most": [f"{need.connections:,}" for need in needs],
     }
     for name, cells in rows.items():

@@ -131,6 +131,7 @@ def _project(sized: sizes.Sizes, cost: dict[str, Cost], login: Result) -> None:
             event=sized.event,
             log=sum(part.log for part in parts),
             log_with_pages=sum(part.log_with_pages for part in parts),
+            commits=sum(part.commits for part in parts),
             server_cpu=login.median(lambda sample: sample.cpu) / 1000,
             database_cpu=login.median(lambda sample: sample.database_cpu) / 1000,
         )

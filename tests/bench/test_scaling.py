@@ -64,7 +64,9 @@ def test_a_statement_has_one_shape_whatever_its_values() -> None:
 
 
 def test_what_many_take_is_what_each_takes_many_times() -> None:
-    measured = Measured(user=2000, event=300, log=1000, log_with_pages=30_000, server_cpu=0.003, database_cpu=0.002)
+    measured = Measured(
+        user=2000, event=300, log=1000, log_with_pages=30_000, commits=3, server_cpu=0.003, database_cpu=0.002
+    )
     need = projection.of(864_000_000, measured)
     assert need.peak_logins == 50_000
     assert need.user_bytes == 864e6 * 2000
@@ -73,6 +75,7 @@ def test_what_many_take_is_what_each_takes_many_times() -> None:
     assert need.server_cores == pytest.approx(50_000 * 0.003 / 0.6)
     assert need.database_cores == pytest.approx(50_000 * 0.002 / 0.6)
     assert need.shards == math.ceil((864e6 * 2000 + 864e6 * 300 * 400) / 4e12)
+    assert need.transactions_a_day == 3 * 864e6 / need.shards
     assert need.connections == 250 * 14
     # Where little is kept, it is cores that decide.
     assert projection.of(864_000_000, measured._replace(user=1, event=0)).shards == math.ceil(need.database_cores / 16)
