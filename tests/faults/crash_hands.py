@@ -31,6 +31,8 @@ class Hands:
         self.last_step = 0
         self.codes: list[str] = []
         self.has_codes = False
+        # Codes that were used, of the secret and of the set that are in use.
+        self.spent: list[Code] = []
         self.keys: dict[str, Authenticator] = {}
         self.email = ""
         self.mailed_code = ""
@@ -60,8 +62,9 @@ class Hands:
         offered = {descriptor["id"] for descriptor in self.challenge["options"]["allowCredentials"]}
         return [each for each, key in self.keys.items() if base64url(key.credentials[0].id) in offered]
 
-    def _used(self, thing: Thing) -> None:
-        kind, of, step = thing
+    def _used(self, code: Code) -> None:
+        self.spent.append(code)
+        kind, of, step = code[1]
         if kind == "totp":
             self.last_step = step
         elif kind == "backup code":
@@ -76,4 +79,4 @@ class Hands:
     def _removed(self) -> None:
         """With the last method all goes."""
         if not self._enabled:
-            self.codes, self.has_codes, self.challenge, self.registration = [], False, {}, {}
+            self.codes, self.has_codes, self.challenge, self.registration, self.spent = [], False, {}, {}, []

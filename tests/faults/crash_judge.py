@@ -100,19 +100,21 @@ class _Judged:
         asked = {attempt.request_id for use in self.life.journal for attempt in use.attempts}
         self._expect(asked >= self.by_request.keys() - {""}, "an event of a request that nobody made")
         for number, use in enumerate(self.life.journal):
-            where = f"{self.life.sub}, {number}: {use.name}"
+            where = f"{number}: {use.name}"
             for attempt in use.attempts:
                 self._judge_answer(use, attempt, where, wrong)
             wrong = 0 if use.looks_at_code and self.happened[number] else wrong + len(use.attempts)
             if use.refused and not self.happened[number] and self._must_have_happened(use):
-                self.lost.append(f"{where} was right, and refused: {[attempt.status for attempt in use.attempts]}")
+                self.lost.append(
+                    f"{self.life.sub}: {where} was right, and refused: {[attempt.status for attempt in use.attempts]}"
+                )
 
     def _judge_answer(self, use: Use, attempt: Attempt, where: str, wrong: int) -> None:
         events = sorted(self.by_request[attempt.request_id])
         expected = sorted(use.events)
         if attempt.status == DONE:
             if not events and expected:
-                self.lost.append(f"{where} was acknowledged")
+                self.lost.append(f"{self.life.sub}: {where} was acknowledged")
             else:
                 self._expect(events == expected, f"{where} was acknowledged with {events}")
         elif attempt.open:

@@ -54,9 +54,9 @@ class Life(Uses):
         yield from self._verification()
         yield from self._keys()
         yield from self._email()
-        last = self.journal[-1] if self.journal else None
-        if last and last.things and not last.replay and not last.locked and self.wrong < REPLAYS:
-            yield 3, lambda: replace(last, replay=True, attempts=[], effect=self._nothing_new)
+        if self.wrong < REPLAYS:
+            for weight, again in self._replays():
+                yield weight, partial(self._replay, again)
 
     def _verification(self) -> Iterator[Choice]:
         if self._enabled and not self.challenge:
@@ -91,6 +91,20 @@ class Life(Uses):
             yield 1, lambda: self._disable_email(self._totp())
         elif self.email == "on" and not self.totp_on and self.codes:
             yield 1, lambda: self._disable_email(self._backup_code())
+
+    def _replay(self, use: Callable[[], Use]) -> Use:
+        return replace(use(), replay=True, attempts=[], effect=self._nothing_new)
+
+    def _replays(self) -> Iterator[Choice]:
+        """What has been done, once more; and a code that was used for one thing, for another."""
+        last = self.journal[-1] if self.journal else None
+        if last and last.things and not last.replay and not last.locked:
+            yield 3, lambda: last
+        if self.totp_on and self.spent:
+            yield 2, lambda: self._disable_totp(self.chance.choice(self.spent))
+        codes = [code for code in self.spent if code[1][0] == "backup code"]
+        if codes and self.challenge.get("methods") == ["backup_code"]:
+            yield 4, lambda: self._verify("backup_code", code=self.chance.choice(codes))
 
     def settle(self, use: Use) -> None:
         """Take note of how something ended."""

@@ -27,7 +27,7 @@ class Uses(Hands):
 
         def known(answer: Json | None) -> None:
             if code is not None:
-                self._used(code[1])
+                self._used(code)
             effect(answer)
 
         return Use(name, of.pop("method", "POST"), f"{API}/{path}", body, known, **of)
@@ -57,6 +57,7 @@ class Uses(Hands):
     def _disable_totp(self, code: Code) -> Use:
         def disabled(_: Json | None) -> None:
             self.secret, self.totp_on, self.last_step = b"", False, 0
+            self.spent = [spent for spent in self.spent if spent[1][0] != "totp"]
             self._removed()
 
         return self._change("totp.disabled", "totp/disable", disabled, code)
@@ -64,6 +65,7 @@ class Uses(Hands):
     def _regenerate(self) -> Use:
         def regenerated(answer: Json | None) -> None:
             self.codes = answer["backup_codes"] if answer else []
+            self.spent = [spent for spent in self.spent if spent[1][0] == "totp"]
 
         return self._change("backup_codes.regenerated", "backup-codes/regenerate", regenerated, self._totp())
 

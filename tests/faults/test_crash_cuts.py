@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -25,8 +26,8 @@ from tests.faults.test_crash_points import examine
 
 __all__ = ["cluster"]
 
-LIVES = 2
 LOG_SECONDS = 20
+LOG_BYTES = 20_000
 # Seconds after which a client hangs up: before its request is read, in the middle of it, after its answer.
 HANGS_UP_AFTER = (0.0, 0.001, 0.003, 0.01, 0.03)
 
@@ -41,12 +42,13 @@ def behind_a_line(folder: Path, cluster: Cluster) -> Iterator[tuple[OnPostgresql
         yield OnPostgresql(servers, cluster), line
 
 
-def live(scene: Scene, chance: random.Random, carry_out: Callable[[Client, Life, Use], None]) -> list[Life]:
+def live(
+    number: int, scene: Scene, chance: random.Random, carry_out: Callable[[Client, Life, Use], None]
+) -> list[Life]:
     """Some lives, one after the other; each use is carried out in the way that is given."""
     lives: list[Life] = []
     with closing(Client(scene.ports, chance)) as client:
-        for number in range(LIVES):
-            sub = f"user-{number}"
+        for sub in map("user-{}".format, range(number)):
             life = Life(sub, scene.servers[0].token(sub), "http://localhost", chance)
             lives.append(life)
             while use := life.next():
@@ -75,7 +77,7 @@ def test_a_client_that_hangs_up_finds_its_request_done_once_or_not_at_all(
             wait_until_over(scene, attempt)
             client.carry_out(life, use)
 
-        lives = live(scene, chance, hang_up)
+        lives = live(1, scene, chance, hang_up)
         unheard = examine(scene, lives, tally)
     assert not tally.wrong
     assert unheard > 10
@@ -84,9 +86,16 @@ def test_a_client_that_hangs_up_finds_its_request_done_once_or_not_at_all(
 def wait_until_over(scene: Scene, attempt: Attempt) -> None:
     """Until the server has written of the request, as it does when the request is over."""
     deadline = time.monotonic() + LOG_SECONDS
-    while attempt.request_id not in scene.servers[0].log.read_text():
+    while attempt.request_id.encode() not in latest(scene.servers[0].log):
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+def latest(log: Path) -> bytes:
+    """The end of a log."""
+    with log.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_BYTES))
+        return file.read()
 
 
 @pytest.mark.parametrize("when", ["before it arrives", "before its answer arrives"])
@@ -119,7 +128,7 @@ def test_a_commit_whose_answer_is_lost_is_never_acknowledged_and_never_done_agai
             is_over = committed == transactions or (use.taken_first and committed == 1)
             assert use.refused == (is_over and bool(use.refusals))
 
-        lives = live(scene, chance, cut)
+        lives = live(2, scene, chance, cut)
         unheard = examine(scene, lives, tally)
     assert not tally.wrong
     assert (unheard > 0) == (when == "before its answer arrives")
