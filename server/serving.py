@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
+import select
 import signal
 import socket
 import sys
@@ -20,7 +21,7 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import Multiprocess
 
-from server import logs
+from server import draining, logs
 from server.settings import Settings
 
 APPLICATION = "server.app:create"
@@ -29,6 +30,8 @@ DRAIN_SECONDS = 30
 # uvicorn kills a worker that is silent for so long; on a busy machine one may take seconds to import the application.
 SILENT_SECONDS = 15
 BACKLOG = 2048
+# When the server ends, a connection on which nothing comes for so long is closed; what came before is answered.
+IDLE_SECONDS = 1.0
 
 log = structlog.get_logger()
 
@@ -57,7 +60,7 @@ def run(listener: socket.socket, workers: int, create: str = APPLICATION) -> Non
     # uvicorn raises the signal once more when it has finished, and the process would end as if it had been killed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     config = uvicorn.Config(
-        partial(application, create),
+        partial(application, create, listener),
         factory=True,
         workers=workers,
         loop="uvloop",
@@ -76,7 +79,7 @@ def run(listener: socket.socket, workers: int, create: str = APPLICATION) -> Non
         if workers == 1:
             uvicorn.Server(config).run([listener])
         else:
-            supervisor = Multiprocess(config, [listener])
+            supervisor = Supervisor(config, [listener])
             supervisor.run()
             if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
                 raise StartFailed
@@ -88,9 +91,30 @@ def run(listener: socket.socket, workers: int, create: str = APPLICATION) -> Non
         raise
 
 
-def application(create: str) -> Any:
+class Supervisor(Multiprocess):
+    """uvicorn's supervisor of workers, which takes no connections when it ends."""
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+        super().__init__(config, sockets)
+        signal.signal(signal.SIGTERM, self._end)
+
+    def _end(self, number: int, _frame: object) -> None:
+        # At once, since the workers may have been told as well.
+        for listener in self.sockets:
+            draining.begin_no_more(listener)
+        self.signal_queue.append(number)
+
+    def terminate_all(self) -> None:
+        super().terminate_all()
+        # Each worker has it too, and closes it once it is of no more use.
+        for listener in self.sockets:
+            listener.close()
+
+
+def application(create: str, listener: socket.socket) -> Any:
     """Stand the application up in this process: what uvicorn calls, in each worker."""
-    _end_with_the_parent()
+    draining.accept_the_rest(listener, shut=multiprocessing.parent_process() is None)
+    _end_with_the_parent(listener)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # They are for developers, who ask for them with `python -W`.
     logs.configure(Settings())
@@ -105,24 +129,28 @@ def application(create: str) -> Any:
         sys.exit(STARTUP_FAILURE)
 
 
-def _end_with_the_parent() -> None:
+def _end_with_the_parent(listener: socket.socket) -> None:
     """Let a worker finish when its parent was killed; left alone it would hold the port for ever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
 
         def follow() -> None:
             parent.join()
+            draining.begin_no_more(listener)
             os.kill(os.getpid(), signal.SIGTERM)
 
         threading.Thread(target=follow, name="parent", daemon=True).start()
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's protocol with a limit on the head of a request, which httptools gathers without one."""
+    """uvicorn's protocol with a limit on the head of a request, which httptools gathers without one, and with an end
+    at which no request is lost that has been sent.
+    """
 
     _head_bytes: float = (
         0  # Received since the last message ended; none count from the end of a head to that of its body.
     )
+    _is_last: bool = False  # Whether the next answer is the last one on this connection.
 
     def data_received(self, data: bytes) -> None:
         self._head_bytes += len(data)
@@ -133,7 +161,32 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
         self._head_bytes = -math.inf
+        if self._is_last:
+            # The answer says so, and the client does not begin another request here.
+            self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self._head_bytes = 0
+
+    def shutdown(self) -> None:
+        self._is_last = True
+        if self._is_idle:
+            # Not at once: a request may be on its way, or be here and not have been read.
+            self.loop.call_later(IDLE_SECONDS, self._close_if_idle)
+        else:
+            super().shutdown()
+
+    @property
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _close_if_idle(self) -> None:
+        if self.transport.is_closing() or not self._is_idle:
+            return
+        unread = select.poll()
+        unread.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        if unread.poll(0):
+            self.loop.call_later(draining.LOOK_SECONDS, self._close_if_idle)
+        else:
+            self.transport.close()
