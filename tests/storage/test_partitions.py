@@ -20,7 +20,7 @@ import pytest
 from bench import operations
 from bench.statements import USERS, Reach, Recording, Statement, reach, recorded
 from factors.errors import CredentialExists, InvalidCode, InvalidCredential, Refusal
-from storage import rotation
+from storage import rotation, schema
 from storage.database import connection
 from storage.database import database as db
 from storage.outbox import OutboxMail
@@ -313,6 +313,28 @@ def test_partitioned_tables_are_left_as_they_are(cut: Postgresql) -> None:
     again = partition(cut.new())
     assert again.returncode != 0
     assert "The tables are partitioned already." in again.stderr
+
+
+def test_a_later_step_builds_its_index_on_every_partition(
+    postgresql: Postgresql, quick_hashes: None, tmp_path: Path
+) -> None:
+    """Beside requests, which PostgreSQL does for one partition at a time; also when it was cut short before."""
+    operated = Operated(postgresql, postgresql.new(), tmp_path)
+    try:
+        db.execute_sql("DROP INDEX audit_event_at")
+        db.execute_sql("DELETE FROM schema_migration WHERE name = '0002_audit_event_at'")
+        assert partition(operated.url).returncode == 0
+        db.execute_sql("CREATE INDEX audit_event_at ON ONLY audit_event (at, id)")
+        db.execute_sql("CREATE INDEX audit_event_at_0 ON audit_event_0 (at)")
+        assert schema.migrate() == ["0002_audit_event_at"]
+        built = db.execute_sql(
+            "SELECT indrelid::regclass::text, indisvalid FROM pg_index"
+            " WHERE pg_get_indexdef(indexrelid) ~ 'USING btree .at, id.$'"
+        ).fetchall()
+        tables = ["audit_event", *(f"audit_event_{n}" for n in range(PARTITIONS))]
+        assert dict(built) == dict.fromkeys(tables, True)
+    finally:
+        operated.leave()
 
 
 def _rows(url: str) -> dict[str, int]:
