@@ -14,7 +14,7 @@ import click
 
 from tests.ha import processes, report
 from tests.ha.cluster import Failed
-from tests.ha.drill import KINDS, Drill
+from tests.ha.drill import Drill, Kind
 
 KILLS = 10
 
@@ -27,25 +27,32 @@ KILLS = 10
     "--kind",
     "kinds",
     multiple=True,
-    type=click.Choice(list(KINDS)),
+    type=click.Choice(Kind, case_sensitive=False),
     help="Only in this way; may be given more than once. Default: all in turn.",
 )
-@click.option("--without-haproxy", is_flag=True, help="The servers know all three addresses, and find the primary.")
+@click.option(
+    "--without-haproxy",
+    is_flag=True,
+    help="The servers know all three addresses, and find the primary. No machine is frozen then.",
+)
 @click.option(
     "--asynchronous", is_flag=True, help="Wait for no standby. Then losses are to be seen, with --kind lagging."
 )
-def main(kills: int, kinds: Sequence[str], without_haproxy: bool, asynchronous: bool) -> None:
+def main(kills: int, kinds: Sequence[Kind], without_haproxy: bool, asynchronous: bool) -> None:
     """Kill the primary of three PostgreSQL servers under load, again and again, below two servers that stay up.
 
     Exits 1 when an acknowledged write was lost, or a code accepted twice.
     """
+    if without_haproxy and Kind.FROZEN in kinds:
+        raise click.UsageError("Only HAProxy cuts the connections to a frozen machine.")
+    kinds = kinds or [kind for kind in Kind if not (without_haproxy and kind is Kind.FROZEN)]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     folder = Path(tempfile.mkdtemp(prefix="mfa-ha-"))
     # PostgreSQL runs as somebody else, if this does as root.
     folder.chmod(0o755)
     try:
         with processes.gone_afterwards(folder):
-            sound = _run(folder, list(islice(cycle(kinds or KINDS), kills)), not asynchronous, not without_haproxy)
+            sound = _run(folder, list(islice(cycle(kinds), kills)), not asynchronous, not without_haproxy)
     except Failed as failed:
         click.echo(str(failed))
         sound = False
@@ -58,7 +65,7 @@ def main(kills: int, kinds: Sequence[str], without_haproxy: bool, asynchronous: 
     shutil.rmtree(folder)
 
 
-def _run(folder: Path, kinds: list[str], synchronous: bool, haproxy: bool) -> bool:
+def _run(folder: Path, kinds: list[Kind], synchronous: bool, haproxy: bool) -> bool:
     """Whether all went well."""
     kills = []
     with Drill(folder, synchronous=synchronous, haproxy=haproxy) as drill:

@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
@@ -17,12 +18,23 @@ from tests.ha.load import Load
 from tests.ha.node import Node
 from tests.running import TwoServers
 
-KINDS = {
-    "postgresql": "PostgreSQL dies, and Patroni on the same machine finds out",
-    "machine": "all that runs on the machine dies, and is back when another one has taken over",
-    "lagging": "the same, when for a second before nothing has reached the standbys",
-    "reboot": "the same as machine, but Patroni is back after five seconds",
-    "frozen": "the machine answers nobody any more, and its connections stay open, until another one has taken over",
+
+class Kind(StrEnum):
+    """How a primary is killed."""
+
+    POSTGRESQL = "postgresql"
+    MACHINE = "machine"
+    LAGGING = "lagging"
+    REBOOT = "reboot"
+    FROZEN = "frozen"
+
+
+MEANT = {
+    Kind.POSTGRESQL: "PostgreSQL dies, and Patroni on the same machine finds out",
+    Kind.MACHINE: "all that runs on the machine dies, and is back when another one has taken over",
+    Kind.LAGGING: "the same, when for a second before nothing has reached the standbys",
+    Kind.REBOOT: "all that runs on the machine dies, and is back after five seconds",
+    Kind.FROZEN: "the machine answers nobody, its connections stay open, and it dies when another one has taken over",
 }
 # The load runs evenly for so long before the next kill.
 CALM_SECONDS = 5.0
@@ -34,7 +46,7 @@ REBOOT_SECONDS = 5.0
 class Kill:
     """One kill and what came of it. Times are seconds from the kill, but for the gap, which may begin before."""
 
-    kind: str
+    kind: Kind
     node: str
     first_write: float
     both_servers: float
@@ -64,7 +76,7 @@ class Drill:
     def __exit__(self, *_: object) -> None:
         self._server.kill()
 
-    def kill(self, kinds: list[str]) -> Iterator[Kill]:
+    def kill(self, kinds: list[Kind]) -> Iterator[Kill]:
         """Kill the primary in each of these ways, under load, and look at everything that was acknowledged."""
         with self.load:
             for kind in kinds:
@@ -72,7 +84,7 @@ class Drill:
                 yield self._kill(kind, self._cluster.primary())
         self.findings.look_at_the_end()
 
-    def _kill(self, kind: str, node: Node) -> Kill:
+    def _kill(self, kind: Kind, node: Node) -> Kill:
         killed_at = _strike(kind, node)
         first_writes: dict[int, float] = {}
 
@@ -101,29 +113,29 @@ class Drill:
         )
 
 
-def _strike(kind: str, node: Node) -> float:
+def _strike(kind: Kind, node: Node) -> float:
     """Returns the moment (`time.monotonic`) from which on the node does nothing."""
     match kind:
-        case "postgresql":
+        case Kind.POSTGRESQL:
             node.kill_postgresql()
-        case "frozen":
+        case Kind.FROZEN:
             node.freeze()
         case _:
-            if kind == "lagging":
+            if kind is Kind.LAGGING:
                 node.freeze_replication()
                 time.sleep(LAG_SECONDS)
             node.kill()
     struck_at = time.monotonic()
-    if kind == "reboot":
+    if kind is Kind.REBOOT:
         time.sleep(REBOOT_SECONDS)
         node.start()
     return struck_at
 
 
-def _bring_back(kind: str, node: Node) -> None:
-    if kind == "frozen":
+def _bring_back(kind: Kind, node: Node) -> None:
+    if kind is Kind.FROZEN:
         node.kill()
-    if kind in ("frozen", "machine", "lagging"):
+    if kind in (Kind.FROZEN, Kind.MACHINE, Kind.LAGGING):
         node.start()
 
 

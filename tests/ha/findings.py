@@ -76,7 +76,7 @@ class Findings:
             if statuses[-1] == 200:
                 self._load.enrolled.append(person)
             elif len(statuses) == 1:
-                self.lost.add(f"the secret of {person.sub}")
+                self.lost.add(f"totp.begun of {person.sub}")
 
     def _read(self) -> None:
         people = self._load.enrolled.copy()

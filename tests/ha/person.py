@@ -118,7 +118,7 @@ class Person:
         listed = answer.json()
         method = next((each for each in listed["methods"] if each["device_id"] == self.device_id), None)
         if method is None:
-            return [f"the authenticator app of {self.sub}"]
+            return [f"totp.enabled of {self.sub}"]
         missing = []
         used_at = method["last_used_at"]
         if self.last_used_at and (not used_at or datetime.fromisoformat(used_at) < self.last_used_at - CLOCK):

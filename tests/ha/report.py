@@ -8,7 +8,7 @@ from statistics import median
 
 import click
 
-from tests.ha.drill import Drill, Kill
+from tests.ha.drill import MEANT, Drill, Kill
 from tests.ha.journal import PROMPT_SECONDS
 
 # Their widths; below zero, what stands there is set to the left.
@@ -50,6 +50,9 @@ def row(number: int, kill: Kill) -> None:
 
 def totals(drill: Drill, kills: Sequence[Kill]) -> None:
     click.echo(f"\n{EXPLAINED}")
+    for kind in dict.fromkeys(kill.kind for kill in kills):
+        click.echo(f"{kind:<14}{MEANT[kind]}")
+    click.echo()
     for name, seconds in (("first", [kill.first_write for kill in kills]), ("gap", [kill.gap for kill in kills])):
         click.echo(
             f"{name}: {min(seconds):.1f} at least, {median(seconds):.1f} in the middle, {max(seconds):.1f} at most"
