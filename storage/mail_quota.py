@@ -34,9 +34,13 @@ class MailQuota(Model):
 
         The times are exchanged only for those that were read, so sends at the same moment count too.
         """
-        cls.insert(key=key, sent_at="[]", last_sent_at=now).on_conflict_ignore().execute()
         for _ in range(TRIES):
-            known = cls.get_by_id(key).sent_at
+            cls.insert(key=key, sent_at="[]", last_sent_at=now).on_conflict_ignore().execute()
+            try:
+                known = cls.get_by_id(key).sent_at
+            except peewee.DoesNotExist:
+                # The purge came between these two, and took what was a day old.
+                continue
             times = [at for at in map(datetime.fromisoformat, json.loads(known)) if at > now - LONGEST]
             wait = max(_wait(times, now, most, length) for most, length in LIMITS)
             if wait > timedelta():

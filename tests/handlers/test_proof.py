@@ -414,3 +414,17 @@ def test_the_lock_is_counted_on_the_servers_clock(user_with_totp: Person, world:
     world.later(seconds=90)
     assert User.get().locked_until == world.now
     user_with_totp.call("totp.disable", code=user_with_totp.backup_codes[0])
+
+
+def test_atm_03_codes_come_with_the_first_method_when_the_last_one_goes_meanwhile(
+    user_with_key: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were there when the request looked, and gone when it was done."""
+    alice = user_with_key
+    alice.scan()
+    device_id = alice.device_id("webauthn")
+    remove = partial(alice.call, "webauthn.remove", device_id=device_id)
+    once_after(monkeypatch, backup_handlers.NewSet, "for_first_method", remove)
+    alice.backup_codes = alice.call("totp.confirm", code=alice.code())["backup_codes"]
+    assert alice.listed()["backup_codes"]["remaining"] == 10
+    alice.prove("backup_code")

@@ -11,6 +11,7 @@ import pytest
 from factors.errors import Refusal, StorageUnavailable, TooManyEmails
 from storage.database import atomic, connection
 from storage.mail_quota import MailQuota
+from storage.purge import purge
 from tests.storage.rows import NOW
 
 KEY, OTHER = uuid.UUID(int=1), uuid.UUID(int=2)
@@ -135,6 +136,22 @@ def test_eml_06_a_count_that_others_changed_since_it_was_read_is_read_again(monk
     monkeypatch.setattr(MailQuota, "get_by_id", interrupted)
     with pytest.raises(TooManyEmails):
         MailQuota.spend(KEY, NOW)
+
+
+def test_a_count_that_is_purged_before_it_is_read_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last mail was a day ago, and the purge comes just as another one is asked for."""
+    spend(timedelta())
+    read = MailQuota.get_by_id
+
+    def interrupted(key: uuid.UUID) -> MailQuota:
+        monkeypatch.setattr(MailQuota, "get_by_id", read)
+        purge(NOW + timedelta(days=1))
+        found: MailQuota = read(key)
+        return found
+
+    monkeypatch.setattr(MailQuota, "get_by_id", interrupted)
+    MailQuota.spend(KEY, NOW + timedelta(days=1))
+    assert wait(timedelta(days=1)) == 60
 
 
 def test_a_count_that_never_holds_still_is_unavailable_and_not_passed(monkeypatch: pytest.MonkeyPatch) -> None:
