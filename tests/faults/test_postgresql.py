@@ -15,7 +15,7 @@ from tests.faults.load import Load, check_enrolments, eventually
 from tests.faults.questions import answered, ask, check_done, check_refused, questions
 from tests.running import RunningServer
 
-RECOVERY_SECONDS = 3.0
+RECOVERY_SECONDS = 5.0
 # Until a connection that was told to end has ended.
 GOODBYE_SECONDS = 0.3
 
