@@ -46,6 +46,34 @@ def ask(name: str, **how: st.SearchStrategy[Any]) -> st.SearchStrategy[Ask]:
     return st.builds(Ask, st.just(name), who, st.fixed_dictionaries(how))
 
 
+LATEST = ("assertion", 0)
+# What succeeds, if its time has come.
+RIGHT = [
+    Ask(name, 0, how)
+    for name, how in (
+        ("totp.confirm", {"header": LATEST, "code": ("app", 0)}),
+        ("email.confirm", {"header": LATEST, "code": ("mail", 0)}),
+        ("webauthn.complete", {"header": LATEST, "opened": 0, "response": "honest"}),
+        ("totp.disable", {"code": ("app", 1)}),
+        ("totp.disable", {"code": ("unused", 0)}),
+        ("email.disable", {"code": ("app", 1)}),
+        ("email.disable", {"code": ("unused", 0)}),
+        ("email.disable", {"code": LATEST}),
+        ("webauthn.remove", {"header": LATEST, "key": 0}),
+        ("webauthn.remove", {"header": LATEST, "key": 0}),
+        ("backup.regenerate", {"code": ("app", 1)}),
+        ("backup.regenerate", {"code": LATEST}),
+        ("verification.verify", {"opened": 0, "code": ("app", 1)}),
+        ("verification.verify", {"opened": 1, "code": ("app", 1)}),
+        ("verification.verify", {"opened": 0, "code": ("unused", 0)}),
+        ("verification.verify", {"opened": 0, "code": ("unused", 1)}),
+        ("verification.verify", {"opened": 0, "response": "honest", "key": 0}),
+        ("verification.verify", {"opened": 0, "code": ("wrong", 0)}),
+        ("verification.introspect", {"token": LATEST}),
+        ("methods.list_all", {}),
+    )
+]
+
 ASKS: Mapping[str, st.SearchStrategy[Ask]] = {
     "totp.enable": ask("totp.enable", header=header),
     "totp.confirm": ask("totp.confirm", header=header, code=st.one_of(app, app, app, six)),
@@ -56,7 +84,11 @@ ASKS: Mapping[str, st.SearchStrategy[Ask]] = {
     "backup.regenerate": ask("backup.regenerate", code=st.one_of(six, assertion)),
     "webauthn.begin": ask("webauthn.begin", header=header),
     "webauthn.complete": ask(
-        "webauthn.complete", header=header, opened=which, whose=st.sampled_from(["", "", "", "their"]), response=response
+        "webauthn.complete",
+        header=header,
+        opened=which,
+        whose=st.sampled_from(["", "", "", "their"]),
+        response=response,
     ),
     "webauthn.remove": ask("webauthn.remove", header=header, key=which, whose=st.sampled_from(["", "", "", "their"])),
     "verification.challenge": ask(

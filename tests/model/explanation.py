@@ -11,20 +11,22 @@ from tests.model.state import Answer, Refused, Request
 Order = tuple[int, ...]
 
 
-def play(lives: Lives, requests: Sequence[Request], order: Order) -> tuple[Lives, list[Hashable], list[Answer | None]]:
+def play(
+    lives: Lives, requests: Sequence[Request], order: Order
+) -> tuple[Lives, list[tuple[Hashable, ...]], list[Answer | None]]:
     """The model's lives once the requests have taken a step each time that the order names them.
 
     Also what each of them has seen so far, and its answer, if that is known yet.
     """
     lives = [copy(life) for life in lives]
     running = [OPERATIONS[request.name](lives, request) for request in requests]
-    seen: list[Hashable] = [None] * len(requests)
+    seen: list[tuple[Hashable, ...]] = [()] * len(requests)
     answers: list[Answer | None] = [None] * len(requests)
     for turn in order:
         if answers[turn] is not None:
             continue
         try:
-            seen[turn] = (order.count(turn), next(running[turn]))
+            seen[turn] += (next(running[turn]),)
         except StopIteration as end:
             answers[turn] = end.value
         except Refused as refused:

@@ -61,7 +61,8 @@ class Hands:
         how, given = ask.how, dict[str, Any]()
         for name in ("code", "token"):
             if name in how:
-                given[name] = self.code(*how[name], other, now)
+                kind, back = how[name]
+                given[name] = self.code(kind, back, other, now)
         if how.get("method"):
             given["method"] = how["method"]
         theirs = other if how.get("whose") else self
@@ -117,7 +118,7 @@ class Hands:
             return self.registered[-1]
         authenticator = Authenticator()
         known = other if how == "their credential" else self
-        deviations: Json = self._deviations(how, self.begun, options)
+        deviations: Json = self._deviations(how, self.begun)
         if how in ("known credential", "their credential") and known.life.keys:
             credential_id = known.life.keys[-1].credential_id
             deviations["credential_id"] = base64.urlsafe_b64decode(credential_id + "=")
@@ -125,27 +126,27 @@ class Hands:
         return self._response(body, authenticator, how, deviations, options)
 
     def authenticate(self, opened: Json, how: str, back: int, other: Hands) -> Response:
-        options = opened.get("options", NOT_OPENED["options"])
+        options: Json = opened.get("options") or NOT_OPENED["options"]
         if how == "again" and self.answered:
             return self.answered[-1]
         whose = other if how == "their credential" else self
         key = latest(whose.life.keys, back, None)
-        authenticator = whose.authenticators[key.credential_id] if key else latest(
-            list(whose.authenticators.values()), back, None
+        authenticator = (
+            whose.authenticators[key.credential_id] if key else latest(list(whose.authenticators.values()), back, None)
         )
         if authenticator is None:
             authenticator = Authenticator()
             authenticator.register(NOT_OPENED["options"] | {"excludeCredentials": []}, origin=ORIGIN)
         [credential] = authenticator.credentials
         allowed = {"allowCredentials": [{"id": base64url(credential.id)}]}
-        deviations = self._deviations(how, self.opened, options)
+        deviations = self._deviations(how, self.opened)
         body = authenticator.authenticate(options | allowed, origin=ORIGIN, **deviations)
         return self._response(body, authenticator, how, deviations, options)
 
-    def _deviations(self, how: str, others: Sequence[Json], options: Json) -> Json:
+    def _deviations(self, how: str, others: Sequence[Json]) -> Json:
         match how:
             case "another challenge":
-                another = latest(others, 1, NOT_OPENED).get("options", NOT_OPENED["options"])
+                another: Json = latest(others, 1, NOT_OPENED).get("options") or NOT_OPENED["options"]
                 return {"client_data": {"challenge": another["challenge"]}}
             case "another origin":
                 return {"client_data": {"origin": "https://example.com"}}

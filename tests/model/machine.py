@@ -19,7 +19,7 @@ from factors.errors import Refusal
 from storage.purge import purge
 from storage.user import Caller
 from tests.calling import Json, operation
-from tests.model.asks import FACTORS, USERS, Ask, asks, by, who
+from tests.model.asks import FACTORS, LATEST, RIGHT, USERS, Ask, asks, by, response, who
 from tests.model.explanation import explained, told
 from tests.model.hands import Hands
 from tests.model.seen import Watched, of_model
@@ -34,17 +34,15 @@ stories = itertools.count()
 
 
 class Stories(RuleBasedStateMachine):
-    """One story. What is asked for is done, and the model must have an explanation of what came of it.
+    """One story. What is asked for is done, and the model must have an explanation of what came of it."""
 
-    Args:
-        threads: Where those go who ask at the same time; `MOST_AT_ONCE` of them.
-        tally: Counts what operations were answered.
-    """
+    threads: ThreadPoolExecutor
+    """Where those go who ask at the same time; `MOST_AT_ONCE` of them."""
+    tally: Counter[tuple[str, str]]
+    """How often each operation was answered how, over all stories."""
 
-    def __init__(self, threads: ThreadPoolExecutor, tally: Counter[tuple[str, str]]) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.threads = threads
-        self.tally = tally
         self.world = World()
         number = next(stories)
         self.hands = [Hands(Person(self.world, f"user-{number}-{each}")) for each in range(USERS)]
@@ -52,7 +50,7 @@ class Stories(RuleBasedStateMachine):
         self.watched = [Watched(callers[each], callers[each - 1]) for each in range(USERS)]
         self.step_up: Literal["off", "required"] = "off"
         self.told: list[str] = []
-        tally["stories", ""] += 1
+        self.tally["stories", ""] += 1
 
     @initialize(
         step_up=st.sampled_from(["off", "off", "required"]),
@@ -82,38 +80,46 @@ class Stories(RuleBasedStateMachine):
     def asks_the_same_at_once(self, ask: Ask, times: int) -> None:
         self.do([ask], times)
 
-    @rule(somebody=who, factor=st.sampled_from(FACTORS))
-    def enrols(self, somebody: int, factor: str) -> None:
+    @rule(somebody=who, among=st.lists(st.sampled_from(RIGHT), min_size=2, max_size=MOST_AT_ONCE))
+    def changes_much_at_once(self, somebody: int, among: list[Ask]) -> None:
+        """All of it asked for with the right code or answer, as far as there is one."""
+        self.world.now += 2 * STEP
+        for name in ("totp.enable", "email.enable", "webauthn.begin"):
+            self.do([Ask(name, somebody, {"header": LATEST})])
+        if self.hands[somebody].life.methods:
+            self.proves(somebody, self.hands[somebody].life.methods[0], 1)
+            self.do([Ask("verification.challenge", somebody)])
+        self.do([by(somebody, ask) for ask in among])
+
+    @rule(somebody=who, factor=st.sampled_from(FACTORS), response=response)
+    def enrols(self, somebody: int, factor: str, response: str = "honest") -> None:
         """After a proof, where that is asked for."""
-        shown = ("assertion", 0)
         if self.step_up == "required" and (methods := self.hands[somebody].life.methods):
             self.proves(somebody, methods[0], 1)
         self.world.now += STEP
-        match factor:
-            case "totp":
-                self.do([Ask("totp.enable", somebody, {"header": shown})])
-                self.do([Ask("totp.confirm", somebody, {"header": shown, "code": ("app", 0)})])
-            case "email":
-                self.do([Ask("email.enable", somebody, {"header": shown})])
-                self.do([Ask("email.confirm", somebody, {"header": shown, "code": ("mail", 0)})])
-            case _:
-                self.do([Ask("webauthn.begin", somebody, {"header": shown})])
-                how = {"header": shown, "opened": 0, "response": "honest"}
-                self.do([Ask("webauthn.complete", somebody, how)])
+        steps: dict[str, tuple[str, str, dict[str, Any]]] = {
+            "totp": ("totp.enable", "totp.confirm", {"code": ("app", 0)}),
+            "email": ("email.enable", "email.confirm", {"code": ("mail", 0)}),
+            "webauthn": ("webauthn.begin", "webauthn.complete", {"opened": 0, "response": response}),
+        }
+        begin, confirm, answer = steps[factor]
+        self.do([Ask(begin, somebody, {"header": LATEST})])
+        self.do([Ask(confirm, somebody, {"header": LATEST, **answer})])
 
     @rule(
         somebody=who,
         method=st.sampled_from(["totp", "email", "webauthn", "backup_code"]),
         times=st.integers(1, MOST_AT_ONCE),
+        response=response,
     )
-    def proves(self, somebody: int, method: str, times: int) -> None:
+    def proves(self, somebody: int, method: str, times: int, response: str = "honest") -> None:
         """Once, or with the same answer several times at once."""
         self.world.now += 2 * STEP
         self.do([Ask("verification.challenge", somebody, {"method": method})])
         answers: dict[str, dict[str, Any]] = {
             "totp": {"code": ("app", 0)},
             "email": {"code": ("mail", 0)},
-            "webauthn": {"response": "honest", "key": 0},
+            "webauthn": {"response": response, "key": 0},
             "backup_code": {"code": ("unused", 0)},
         }
         self.do([Ask("verification.verify", somebody, {"opened": 0, **answers[method]})], times)
@@ -134,9 +140,12 @@ class Stories(RuleBasedStateMachine):
         """Ask for all of it at once, and each as many times; then see whether the model can explain it."""
         requests = []
         for ask in wanted:
-            request = self.hands[ask.who].request(ask, self.hands[ask.who - 1], self.world.now, self.step_up)
+            other = self.hands[ask.who - 1]
+            request = self.hands[ask.who].request(ask, other, self.world.now, self.step_up)
             requests += [request] * times
         requests = [replace(request, now=self._tick()) for request in requests[:MOST_AT_ONCE]]
+        self.tally["asked", ""] += 1
+        self.tally["asked at once", ""] += len(requests) > 1
         start = threading.Barrier(len(requests))
         calls = [self.threads.submit(self._call, request, start) for request in requests]
         answers = [call.result(PATIENCE_SECONDS) for call in calls]
@@ -184,9 +193,7 @@ class Stories(RuleBasedStateMachine):
                     request = replace(request, answer=(ok, method, epoch - (first or 0)))
             self.tally[request.name, request.answer[0]] += 1
             answered.append(request)
-        for each, (hands, (codes, notices), watched) in enumerate(
-            zip(self.hands, mails, self.watched, strict=True)
-        ):
+        for each, (hands, (codes, notices), watched) in enumerate(zip(self.hands, mails, self.watched, strict=True)):
             hands.mails += codes
             rows[each] |= {"notices": notices, "events": watched.events()}
         before = [replace(hands.life, events=(), notices=()) for hands in self.hands]

@@ -1,6 +1,6 @@
 """The model: what each operation does to a user's life.
 
-A `yield` is where others may come in between, and hands out all that was seen until then. There are few of them: what
+A `yield` is where others may come in between, and hands out what was seen. There are few of them: what
 a request looks at first may be over when it is counted, an attempt is counted before it is judged, a challenge is taken
 before its answer is looked at, and two that are opened at the same moment do not see each other: then more than five
 may be open until the next one. All else happens at once.
@@ -234,7 +234,7 @@ def remove(lives: Lives, request: Request) -> Steps:
 def challenge(lives: Lives, request: Request) -> Steps:
     life, now, method = lives[request.who], request.now, request.given.get("method", "")
     seen = yield from look_around(life)
-    names = [name for name in ("webauthn", "totp") if name in seen.methods]
+    names = [name for name in seen.methods if name != "email"]
     names += ["backup_code"] if seen.codes else []
     names += ["email"] if seen.mailbox_on else []
     if not seen.methods or method not in ("", *names):

@@ -108,7 +108,7 @@ def spend_mail(life: Life, now: datetime) -> None:
             waits.append(wait(recent[-most] + length, now))
     if max(waits):
         raise Refused("too_many_emails", max(waits))
-    life.mailed_at = tuple(at for at in life.mailed_at if at > now - MAILS[-1][1]) + (now,)
+    life.mailed_at = (*(at for at in life.mailed_at if at > now - MAILS[-1][1]), now)
 
 
 # What a change of factors stands on.

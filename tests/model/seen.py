@@ -76,9 +76,7 @@ class Watched:
     def rows(self) -> dict[str, Any]:
         """What the tables hold, in the words of `of_model`."""
         of = self.caller.id
-        user, app, mailbox, codes, quota = (
-            table.first(user=of) for table in (USER, APP, MAILBOX, CODE_SET, QUOTA)
-        )
+        user, app, mailbox, codes, quota = (table.first(user=of) for table in (USER, APP, MAILBOX, CODE_SET, QUOTA))
         if user is not None and self.first_epoch is None:
             self.first_epoch = user.epoch
         if app is not None:
