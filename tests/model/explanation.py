@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from copy import copy
 
-from tests.model.operations import OPERATIONS, Lives
-from tests.model.state import Answer, Refused, Request
+from tests.model.operations import OPERATIONS
+from tests.model.state import Answer, Lives, Refused, Request
 
 Order = tuple[int, ...]
 

@@ -160,3 +160,6 @@ class Life:
         except Refused:
             vars(self).update(before)
             raise
+
+
+Lives = list[Life]

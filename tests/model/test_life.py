@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from tests.model.conftest import LONG
 from tests.model.machine import MOST_AT_ONCE, Stories
 from tests.model.operations import OPERATIONS
 
+TURN_SECONDS = 0.0001
 BRIEF = settings(max_examples=30, stateful_step_count=25)
 # Refusals of the contract that no story comes to: they are about tokens, or would take 25 keys.
 OF_TOKENS = {"unauthenticated", "invalid_token", "insufficient_scope", "email_missing"}
@@ -27,13 +29,22 @@ OF_HTTP = {"not_acceptable", "payload_too_large", "unsupported_media_type", "met
 OF_THE_SERVER = {"internal_error", "storage_unavailable", "keys_unavailable"}
 ELSEWHERE = OF_TOKENS | OF_HTTP | OF_THE_SERVER | {"too_many_devices"}
 
-pytestmark = pytest.mark.usefixtures("quick_hashes", "database")
+pytestmark = pytest.mark.usefixtures("quick_hashes", "database", "restless")
 
 
 @pytest.fixture
 def tally() -> Counter[tuple[str, str]]:
     """How often each operation was answered how."""
     return Counter()
+
+
+@pytest.fixture
+def restless() -> Iterator[None]:
+    """Threads take turns in the midst of a request, which Python would let go on for longer than it takes."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(TURN_SECONDS)
+    yield
+    sys.setswitchinterval(usual)
 
 
 @pytest.fixture
