@@ -315,6 +315,18 @@ def test_partitioned_tables_are_left_as_they_are(cut: Postgresql) -> None:
     assert "The tables are partitioned already." in again.stderr
 
 
+def test_a_backup_brings_partitions_back_with_their_rules(partitioned: Operated) -> None:
+    alice, bob = Person(partitioned.world(), "alice"), Person(partitioned.world(), "bob")
+    alice.enrol_key()
+    before = _rows(partitioned.url), _rules(partitioned.url)
+    partitioned.use(partitioned.databases.restore(partitioned.databases.back_up(partitioned.url)))
+    assert (_rows(partitioned.url), _rules(partitioned.url)) == before
+    with pytest.raises(InvalidCredential):
+        bob.complete(bob.call("webauthn.begin"), credential_id=alice.key.credentials[0].id)
+    alice.call("webauthn.remove", device_id=alice.device_id("webauthn"))
+    assert claimed() == 0
+
+
 def test_a_later_step_builds_its_index_on_every_partition(
     postgresql: Postgresql, quick_hashes: None, tmp_path: Path
 ) -> None:
