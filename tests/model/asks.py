@@ -33,7 +33,7 @@ app = st.sampled_from(
 mail = st.sampled_from([("mail", 0)] * 4 + [("mail", 1), ("their mail", 0)])
 wrong = st.just(("wrong", 0))
 six = st.one_of(app, app, mail, wrong)
-backup = st.sampled_from([("unused", 0), ("unused", 0), ("unused", 1), ("backup", 0), ("backup", 3), ("backup", 12)])
+backup = st.sampled_from([("unused", 0), ("unused", 0), ("unused", 1), ("spent", 0), ("spent", 0), ("spent", 2)])
 their_backup = st.just(("their unused", 0))
 assertion = st.sampled_from([("assertion", 0)] * 4 + [("assertion", 1), ("assertion", 2), ("their assertion", 0)])
 header = st.one_of(st.just(("none", 0)), assertion, assertion, st.just(("stale login", 0)))
@@ -47,7 +47,7 @@ def ask(name: str, **how: st.SearchStrategy[Any]) -> st.SearchStrategy[Ask]:
 
 
 LATEST = ("assertion", 0)
-# What succeeds, if its time has come.
+# What succeeds, if its time has come; and some that never does.
 RIGHT = [
     Ask(name, 0, how)
     for name, how in (
@@ -66,7 +66,8 @@ RIGHT = [
         ("verification.verify", {"opened": 0, "code": ("app", 1)}),
         ("verification.verify", {"opened": 1, "code": ("app", 1)}),
         ("verification.verify", {"opened": 0, "code": ("unused", 0)}),
-        ("verification.verify", {"opened": 0, "code": ("unused", 1)}),
+        ("verification.verify", {"opened": 1, "code": ("unused", 0)}),
+        ("verification.verify", {"opened": 0, "code": ("spent", 0)}),
         ("verification.verify", {"opened": 0, "response": "honest", "key": 0}),
         ("verification.verify", {"opened": 0, "code": ("wrong", 0)}),
         ("verification.introspect", {"token": LATEST}),

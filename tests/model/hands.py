@@ -106,8 +106,9 @@ class Hands:
                 return latest(self.mails, n, "000000")
             case "unused":
                 return latest(sorted(self.life.codes or ()), n, "0000-0000-0000-0000")
-            case "backup":
-                return latest(self.backup_codes, n, "0000-0000-0000-0000")
+            case "spent":
+                spent = [code for code in self.backup_codes if code not in (self.life.codes or ())]
+                return latest(spent, n, "0000-0000-0000-0000")
             case "assertion":
                 return latest(self.assertions, n, "e30.e30.AAAA")
         return "123456"
