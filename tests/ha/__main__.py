@@ -30,11 +30,7 @@ KILLS = 10
     type=click.Choice(Kind, case_sensitive=False),
     help="Only in this way; may be given more than once. Default: all in turn.",
 )
-@click.option(
-    "--without-haproxy",
-    is_flag=True,
-    help="The servers know all three addresses, and find the primary. No machine is frozen then.",
-)
+@click.option("--without-haproxy", is_flag=True, help="The servers know all three addresses, and find the primary.")
 @click.option(
     "--asynchronous", is_flag=True, help="Wait for no standby. Then losses are to be seen, with --kind lagging."
 )
@@ -43,9 +39,7 @@ def main(kills: int, kinds: Sequence[Kind], without_haproxy: bool, asynchronous:
 
     Exits 1 when an acknowledged write was lost, or a code accepted twice.
     """
-    if without_haproxy and Kind.FROZEN in kinds:
-        raise click.UsageError("Only HAProxy cuts the connections to a frozen machine.")
-    kinds = kinds or [kind for kind in Kind if not (without_haproxy and kind is Kind.FROZEN)]
+    kinds = kinds or list(Kind)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     folder = Path(tempfile.mkdtemp(prefix="mfa-ha-"))
     # PostgreSQL runs as somebody else, if this does as root.

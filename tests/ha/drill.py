@@ -32,7 +32,7 @@ class Kind(StrEnum):
 MEANT = {
     Kind.POSTGRESQL: "PostgreSQL dies, and Patroni on the same machine finds out",
     Kind.MACHINE: "all that runs on the machine dies, and is back when another one has taken over",
-    Kind.LAGGING: "the same, when for a second before nothing has reached the standbys",
+    Kind.LAGGING: "as machine, and for a second before, nothing has reached the standbys",
     Kind.REBOOT: "all that runs on the machine dies, and is back after five seconds",
     Kind.FROZEN: "the machine answers nobody, its connections stay open, and it dies when another one has taken over",
 }
