@@ -47,6 +47,9 @@ BEGIN
     IF EXISTS (SELECT FROM pg_partitioned_table WHERE partrelid = 'mfa_user'::regclass) THEN
         RAISE EXCEPTION 'The tables are partitioned already.';
     END IF;
+    IF partitions < 1 THEN
+        RAISE EXCEPTION 'There must be a partition.';
+    END IF;
 
     -- Primary keys, then indexes, then foreign keys.
     SELECT array_agg(statement ORDER BY place, statement) INTO afterwards FROM (

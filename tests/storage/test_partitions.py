@@ -38,9 +38,9 @@ COMMAND_SECONDS = 60
 MANY = 40
 
 
-def partition(url: str) -> subprocess.CompletedProcess[str]:
+def partition(url: str, partitions: int = PARTITIONS) -> subprocess.CompletedProcess[str]:
     """What the document says an operator does."""
-    script = [f"--set=partitions={PARTITIONS}", f"--file={TOP / 'docs' / 'partitions.sql'}", url]
+    script = [f"--set=partitions={partitions}", f"--file={TOP / 'docs' / 'partitions.sql'}", url]
     return subprocess.run(
         [PROGRAMS / "psql", "--no-psqlrc", *script],
         capture_output=True,
@@ -313,6 +313,19 @@ def test_partitioned_tables_are_left_as_they_are(cut: Postgresql) -> None:
     again = partition(cut.new())
     assert again.returncode != 0
     assert "The tables are partitioned already." in again.stderr
+
+
+def test_what_cannot_be_done_leaves_everything_as_it_was(postgresql: Postgresql) -> None:
+    url = postgresql.new()
+    before = _rules(url)
+    none = partition(url, 0)
+    assert none.returncode != 0
+    assert "There must be a partition." in none.stderr
+    with psycopg.connect(url, autocommit=True) as other:
+        other.execute("CREATE TABLE webauthn_credential_id ()")
+        assert partition(url).returncode != 0
+        other.execute("DROP TABLE webauthn_credential_id")
+    assert _rules(url) == before
 
 
 def test_a_backup_brings_partitions_back_with_their_rules(partitioned: Operated) -> None:
