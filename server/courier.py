@@ -24,7 +24,7 @@ SHORTEST_PAUSE = 0.01
 IDLE_PAUSE = 1.0
 # Seconds to wait after something failed that is no mail's fault, a database that is gone: doubled up to the longest.
 FIRST_TROUBLE = 0.5
-LONGEST_TROUBLE = 30.0
+LONGEST_TROUBLE = 5.0
 PURGE_EVERY = 60.0
 STOP_WITHIN = 5.0
 

@@ -44,18 +44,19 @@ def locked(server: RunningServer) -> Iterator[None]:
 @contextlib.contextmanager
 def full(server: RunningServer) -> Iterator[None]:
     """There is no room left for the server's files to grow."""
-    assert server.process is not None
     with closing(sqlite3.connect(file(server), isolation_level=None)) as reader:
-        # What is read here must stay as it is, so that what is written comes to the end of the log.
+        # What is read here must stay as it is, so what is written goes to the end of the log.
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM mfa_user").fetchone()
         room = file(server).with_name("mfa.db-wal").stat().st_size
-        before = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
-        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (room, before[1]))
+        before = {worker: resource.prlimit(worker, resource.RLIMIT_FSIZE) for worker in workers(server)}
+        for worker, (_, most) in before.items():
+            resource.prlimit(worker, resource.RLIMIT_FSIZE, (room, most))
         try:
             yield
         finally:
-            resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, before)
+            for worker, limits in before.items():
+                resource.prlimit(worker, resource.RLIMIT_FSIZE, limits)
 
 
 @contextlib.contextmanager

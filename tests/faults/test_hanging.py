@@ -24,7 +24,7 @@ from storage.user import Caller
 from tests.faults.load import eventually
 
 ALICE = Caller.of("alice")
-SOON = 0.3
+SOON = 0.2
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ from tests.server.test_jwks import AUDIENCE, ISSUER, NEW, OLD, IdentityProvider,
 idp = pytest.fixture(serve, name="idp")
 
 # Ten seconds, five minutes and an hour are too long for a test; how they are kept is in `tests/server/test_jwks.py`.
-FETCH_SECONDS, COOL_DOWN_SECONDS, GRACE_SECONDS = 1.0, 1.5, 6.0
+FETCH_SECONDS, COOL_DOWN_SECONDS, GRACE_SECONDS = 1.0, 1.2, 5.0
 SHORT = f"""
 from server import jwks
 jwks.FETCH_TIMEOUT, jwks.COOL_DOWN, jwks.GRACE = {FETCH_SECONDS}, {COOL_DOWN_SECONDS}, {GRACE_SECONDS}

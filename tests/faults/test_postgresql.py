@@ -59,7 +59,7 @@ def test_rel_03_connections_that_postgresql_ends_cost_those_that_are_using_them_
     cluster: Cluster, on_postgresql: RunningServer
 ) -> None:
     with Load(on_postgresql) as load:
-        for _ in range(10):
+        for _ in range(5):
             assert cluster.cut() > 0
             time.sleep(0.1)
         over = time.monotonic()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from pathlib import Path
 
 import pytest
 
@@ -20,9 +19,14 @@ RECOVERY_SECONDS = 5.0
 
 @pytest.fixture(scope="module")
 def on_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """One server that outlives each fault of its disk."""
-    with RunningServer(tmp_path_factory.mktemp("sqlite")) as server:
+    """One server, of two workers, that outlives each fault of its disk."""
+    server = RunningServer(tmp_path_factory.mktemp("sqlite"), workers=2)
+    disk.start_bound_by_permissions(server)
+    try:
         yield server
+        assert server.stop() == 0
+    finally:
+        server.kill()
 
 
 @pytest.mark.parametrize("fault", [disk.full, disk.locked])
@@ -43,23 +47,18 @@ def test_rel_03_while_sqlite_cannot_write_all_is_refused_in_time_and_afterwards_
     check_enrolments(load.enrolments, disk.begun(on_sqlite), struck=struck, over=over, settled=1.0)
 
 
-def test_rel_03_a_worker_that_started_on_read_only_files_writes_them_once_it_may(tmp_path: Path) -> None:
-    server = RunningServer(tmp_path, workers=2)
-    try:
-        disk.start_bound_by_permissions(server)
-        with World.of(server) as world:
-            asked = questions(world)
-        with disk.read_only(server):
-            struck = time.monotonic()
-            during = answered(server, asked)
-        over = time.monotonic()
-        with Load(server) as load:
-            recovers(server, load)
-        check_refused(during)
-        check_done(answered(server, asked))
-        check_enrolments(load.enrolments, disk.begun(server), struck=struck, over=over, settled=1.0)
-    finally:
-        server.kill()
+def test_rel_03_workers_that_started_on_read_only_files_write_them_once_they_may(on_sqlite: RunningServer) -> None:
+    with World.of(on_sqlite) as world:
+        asked = questions(world)
+    with disk.read_only(on_sqlite):
+        struck = time.monotonic()
+        during = answered(on_sqlite, asked)
+    over = time.monotonic()
+    with Load(on_sqlite) as load:
+        recovers(on_sqlite, load)
+    check_refused(during)
+    check_done(answered(on_sqlite, asked))
+    check_enrolments(load.enrolments, disk.begun(on_sqlite), struck=struck, over=over, settled=1.0)
 
 
 def recovers(server: RunningServer, load: Load) -> None:
