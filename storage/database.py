@@ -134,7 +134,7 @@ def gives_up() -> bool:
     if is_sqlite():
         return True
     with connection():
-        return database.execute_sql("SHOW statement_timeout").fetchone() != ("0",)
+        return bool(database.execute_sql("SHOW statement_timeout").fetchone() != ("0",))
 
 
 def connection() -> Any:
