@@ -179,7 +179,8 @@ LATER = {
 }
 
 
-def test_rel_04_a_server_goes_on_while_the_next_version_comes(databases: Sqlite | Postgresql, tmp_path: Path) -> None:
+@pytest.mark.parametrize("databases", ["postgresql"], indirect=True)
+def test_rel_04_a_server_goes_on_while_the_next_version_comes(databases: Postgresql, tmp_path: Path) -> None:
     url = databases.new()
     server, later = RunningServer(tmp_path, database_url=url), RunningServer(tmp_path, database_url=url)
     server.environment["PYTHONPATH"] = str(version(tmp_path / "now", STEPS))
