@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from factors import backup
+from storage.database import result
 
 # Argon2id keeps a core busy and its memory full: half of the cores are enough, and the other half stays free.
 AT_ONCE = max(1, (os.cpu_count() or 1) // 2)
@@ -20,10 +21,13 @@ Handler = TypeVar("Handler", bound=Callable[..., object])
 def digests(codes: Iterable[str], salt: bytes) -> list[bytes]:
     """The digests of backup codes, when it is their turn."""
     waiting = object()
+    hashing = [_threads.submit(backup.digest, code, salt) for code in codes]
     _waiting.add(waiting)
     try:
-        return list(_threads.map(backup.digest, codes, [salt] * backup.COUNT))
+        return [result(each) for each in hashing]
     finally:
+        for each in hashing:
+            each.cancel()
         _waiting.discard(waiting)
 
 

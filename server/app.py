@@ -14,6 +14,7 @@ from connexion import AsyncApp
 from connexion.exceptions import ProblemException
 from connexion.middleware import MiddlewarePosition
 from connexion.middleware.exceptions import ExceptionMiddleware
+from connexion.middleware.abstract import ROUTING_CONTEXT
 from connexion.middleware.lifespan import LifespanMiddleware
 from connexion.middleware.routing import RoutingMiddleware
 from connexion.middleware.security import SecurityMiddleware
@@ -26,7 +27,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route, Router
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from factors.errors import Refusal
 from server import logs, problems, tokens
@@ -87,7 +88,13 @@ class ExactRouting(RoutingMiddleware):
 
     In Starlette's patterns `.` stops at a line end and `$` overlooks one. Here a `sub` may hold any character, and a
     path that ends with a line end is another path.
+
+    Starlette tries one pattern after the other. A path without parameters is looked up instead.
     """
+
+    def __init__(self, app: ASGIApp) -> None:
+        super().__init__(app)
+        self.looked_up: dict[tuple[str, str], dict[str, str | None]] = {}
 
     def add_api(self, specification: Specification, **options: Any) -> None:
         super().add_api(specification, **options)
@@ -98,6 +105,19 @@ class ExactRouting(RoutingMiddleware):
                     if isinstance(route, Mount | Route):
                         pattern = route.path_regex.pattern.removesuffix("$")
                         route.path_regex = re.compile(rf"{pattern}\Z", re.DOTALL)
+                    if isinstance(route, Route) and not route.param_convertors:
+                        routed = {"api_base_path": mount.path, "operation_id": route.endpoint.operation_id}
+                        for method in route.methods or ():
+                            self.looked_up[method, mount.path + route.path] = routed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        routed = self.looked_up.get((scope.get("method", ""), scope.get("path", "")))
+        if routed is None or scope.get("root_path"):
+            await super().__call__(scope, receive, send)
+            return
+        scope["path_params"] = {}
+        scope["extensions"][ROUTING_CONTEXT] = dict(routed)
+        await self.app(scope, receive, send)
 
 
 def _without_redirects(router: Router) -> None:

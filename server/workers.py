@@ -1,7 +1,8 @@
 """The threads in which handlers run, each with a database connection of its own that stays open.
 
 A general thread pool takes longer to hand a call over than SQLite to answer it, so this one does no more than it must:
-a queue, and one call back into the event loop.
+a queue, and one call back into the event loop. On SQLite, which has one writer, it is one thread, in which calls go
+together: several threads would spend more time on fighting for the interpreter than on their work.
 """
 
 from __future__ import annotations
@@ -11,15 +12,18 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import peewee
 import structlog
+from greenlet import greenlet
 
-from storage.database import Deadline, database, end_by, keep_connection
+from storage.database import Deadline, database, end_by, is_sqlite, keep_connection, run_together
 from storage.hanging import Grip
+from storage.together import Together
 
 # A database that hangs is given up after so long, so that the answer is out within five seconds. Ten slow hashes take
 # their time, and on a busy machine have to wait for it: while there are any under way, calls that may hash may take
@@ -59,23 +63,28 @@ class Job:
         return result
 
 
-Jobs = queue.SimpleQueue[Job | None]
+Jobs = queue.SimpleQueue[Job | greenlet | None]
+# How a call has ended.
+Done = tuple[Job, BaseException | None, Any]
 
 
 class Workers:
-    """So many threads from `start` to `stop`; calls beyond that wait in line.
+    """What runs handlers, from `start` to `stop`; calls that it cannot take on at once wait in line.
 
-    Calls that may take long have a line and threads of their own, a third of all, and never hold up the others.
+    Args:
+        threads: How many there are on PostgreSQL. Calls that may take long have a line and threads of their own there,
+            a third of all, and never hold up the others.
     """
 
     def __init__(self, threads: int) -> None:
         self._quick: Jobs = queue.SimpleQueue()
         self._slow: Jobs = queue.SimpleQueue()
         slow = max(1, threads // 3)
-        lines = [self._slow] * slow + [self._quick] * max(1, threads - slow)
-        self._threads = [
-            threading.Thread(target=self._work, args=(line,), name="handlers", daemon=True) for line in lines
-        ]
+        work = [partial(self._work, self._slow)] * slow + [partial(self._work, self._quick)] * max(1, threads - slow)
+        if is_sqlite():
+            self._slow = self._quick
+            work = [self._work_together]
+        self._threads = [threading.Thread(target=each, name="handlers", daemon=True) for each in work]
         self._loop: asyncio.AbstractEventLoop
 
     def start(self) -> None:
@@ -105,20 +114,33 @@ class Workers:
             look.cancel()
 
     def _work(self, jobs: Jobs) -> None:
-        while (job := jobs.get()) is not None:
-            # Nobody waits any more: it is not begun.
-            if job.future.done():
-                continue
-            try:
-                result = job.call()
-            except BaseException as error:
-                if isinstance(error, peewee.DatabaseError):
-                    # The connection may be at fault, so the next call gets another.
-                    database.close()
-                self._loop.call_soon_threadsafe(_fail, job.future, error)
-            else:
-                self._loop.call_soon_threadsafe(_succeed, job.future, result)
+        while isinstance(job := jobs.get(), Job):
+            done = _call(job)
+            if isinstance(done[1], peewee.DatabaseError):
+                # The connection may be at fault, so the next call gets another.
+                database.close()
+            self._loop.call_soon_threadsafe(_tell, [done])
         jobs.put(None)  # For the next thread of this line.
+        database.close()
+
+    def _work_together(self) -> None:
+        jobs = self._quick
+        calls = Together(go_on=jobs.put)
+        ahead: list[Job | greenlet] = []
+        done: list[Done] = []
+
+        def next_call() -> Callable[[], None] | greenlet | None:
+            job = ahead.pop() if ahead else _next(jobs)
+            if isinstance(job, Job):
+                return partial(_call_into, done, job)
+            if job is None and done:
+                self._loop.call_soon_threadsafe(_tell, done.copy())
+                done.clear()
+            return job
+
+        while (job := jobs.get()) is not None:
+            ahead.append(job)
+            run_together(calls, next_call)
         database.close()
 
     def _look_after(self, job: Job) -> None:
@@ -137,13 +159,37 @@ class Workers:
             self._loop.call_later(LOOK_SECONDS, self._look_after, job)
 
 
-def _succeed(future: asyncio.Future[Any], result: Any) -> None:
-    if not future.done():
-        future.set_result(result)
+def _next(jobs: Jobs) -> Job | greenlet | None:
+    """The next in line, if there is one at the moment."""
+    try:
+        job = jobs.get_nowait()
+    except queue.Empty:
+        return None
+    if job is None:
+        jobs.put(None)  # For whoever waits for it.
+    return job
 
 
-def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
-    if future.done():
-        log.error("handler.failed_late", kind=type(error).__name__)
-    else:
-        future.set_exception(error)
+def _call_into(done: list[Done], job: Job) -> None:
+    done.append(_call(job))
+
+
+def _call(job: Job) -> Done:
+    # Nobody waits any more: it is not begun.
+    if job.future.done():
+        return job, None, None
+    try:
+        return job, None, job.call()
+    except BaseException as error:
+        return job, error, None
+
+
+def _tell(calls: Iterable[Done]) -> None:
+    for job, error, result in calls:
+        if job.future.done():
+            if error is not None:
+                log.error("handler.failed_late", kind=type(error).__name__)
+        elif error is not None:
+            job.future.set_exception(error)
+        else:
+            job.future.set_result(result)

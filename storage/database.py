@@ -13,9 +13,11 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import peewee
 from playhouse.pool import PooledSqliteDatabase
@@ -23,6 +25,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from storage.group_commit import GroupCommit
 from storage.hanging import PostgresqlPool, has_hung_up
+from storage.together import NextCall, Together
 
 # Less than a request may take, so that its thread is free again when it is told to come back.
 BUSY_SECONDS = 4
@@ -43,6 +46,8 @@ FAILOVER = {
     "keepalives_count": "3",
     "tcp_user_timeout": "10000",
 }
+
+Value = TypeVar("Value")
 
 database = peewee.DatabaseProxy()
 
@@ -151,9 +156,9 @@ def keep_connection() -> Any:
 
 
 class Deadline:
-    """When nobody waits any more for what a thread does, in the seconds of `time.monotonic`; it may be drawn nearer.
+    """When nobody waits any more for what a call does, in the seconds of `time.monotonic`; it may be drawn nearer.
 
-    A thread that has begun to commit in time is waited for, so that nobody hears of a failure where there is none.
+    A call that has begun to commit in time is waited for, so that nobody hears of a failure where there is none.
     """
 
     def __init__(self, at: float = math.inf) -> None:
@@ -182,17 +187,34 @@ class Deadline:
             self._kept_until = time.monotonic() + END_SECONDS
 
 
-class _Thread(threading.local):
-    def __init__(self) -> None:
-        self.deadline = Deadline()
-
-
-_thread = _Thread()
+_deadline = ContextVar("deadline", default=Deadline())
 
 
 def end_by(deadline: Deadline) -> None:
-    """From now on this thread's transactions are undone when they end after `deadline`."""
-    _thread.deadline = deadline
+    """From now on this call's transactions are undone when they end after `deadline`."""
+    _deadline.set(deadline)
+
+
+def is_late() -> bool:
+    """Whether nobody waits any more for what this call does."""
+    return time.monotonic() > _deadline.get().at
+
+
+def run_together(calls: Together, next_call: NextCall) -> None:
+    """On SQLite, run calls that share their commits in this thread; see `Together.run`."""
+    _sqlite_writer().run_together(calls, next_call)
+
+
+def result(work: Future[Value]) -> Value:
+    """What other threads are at work on; calls that go together with this one do not wait for it.
+
+    Raises what it raises, and OperationalError when nobody waits for this call any more.
+    """
+    calls = _sqlite_writer().calls() if is_sqlite() else None
+    done = calls.result(work) if calls else work.result()
+    if is_late():
+        raise peewee.OperationalError("too late")
+    return done
 
 
 @contextmanager
@@ -202,7 +224,7 @@ def atomic(*, however_late: bool = False) -> Iterator[None]:
     Nor does anything happen that ends too late, when its request has been told that nothing has; but for what makes
     that true, `however_late`.
     """
-    deadline = _thread.deadline
+    deadline = _deadline.get()
     try:
         with _transaction():
             yield

@@ -3,6 +3,9 @@
 Threads take turns on one connection. Each does its statements inside a savepoint; the one behind whom nobody waits
 commits for all, and only then does any of them go on. So nothing is acknowledged before it is on disk, a transaction
 that fails is undone by itself, and ten transactions at once cost one fsync.
+
+Calls that do little but change something go together: all in one thread, which has the turn, each until it would wait
+for a commit, and when all of them do, it is made. They fight for nothing, and gather by themselves.
 """
 
 from __future__ import annotations
@@ -14,12 +17,15 @@ from contextlib import contextmanager, suppress
 from sqlite3 import SQLITE_BUSY, Connection, Cursor, DatabaseError, OperationalError
 from typing import Any
 
-MOST_AT_ONCE = 64
+from storage.together import MOST_AT_ONCE, NextCall, Together
+from storage.turns import Turns
+
 # How often to ask for the file while another process has it. SQLite itself would ask ever less often, down to ten times
 # a second, and so lose again and again to a process that is busier.
 ASK_SECONDS = 0.001
 # How long a transaction waits for its commit before it looks whether anyone is left to do it.
 LOOK_SECONDS = 0.1
+FOREVER = -1.0
 
 
 class _Batch:
@@ -28,7 +34,15 @@ class _Batch:
     def __init__(self) -> None:
         self.transactions = 0
         self.error: BaseException | None = None
-        self.over = threading.Event()
+        # A locked lock of each thread that waits for the end.
+        self.waiting: list[threading.Lock] = []
+
+
+class _Mine(threading.local):
+    """What this thread has: the turn, and calls that go together in it."""
+
+    turn = False
+    calls: Together | None = None
 
 
 class GroupCommit:
@@ -42,10 +56,29 @@ class GroupCommit:
     def __init__(self, connection: Connection, busy_seconds: float) -> None:
         self._connection = connection
         self._busy_seconds = busy_seconds
-        self._turn = threading.Lock()
-        self._counting = threading.Lock()
-        self._waiting = 0
+        self._turns = Turns()
+        self._mine = _Mine()
         self._batch: _Batch | None = None
+
+    def run_together(self, calls: Together, next_call: NextCall) -> None:
+        """Run calls that share their commits in this thread; see `Together.run`."""
+        self._take_turn()
+        self._mine.calls = calls
+        try:
+            calls.run(next_call, self._commit_all)
+        finally:
+            self._mine.calls = None
+            self._pass_turn()
+
+    def calls(self) -> Together | None:
+        """The calls that go together in this thread, of which this is one."""
+        return self._mine.calls
+
+    def _commit_all(self) -> None:
+        self._commit_batch()
+        if self._turns.waiting:
+            self._pass_turn()
+            self._take_turn()
 
     @contextmanager
     def transaction(self, use: Callable[[Connection | None], Any]) -> Iterator[None]:
@@ -57,11 +90,14 @@ class GroupCommit:
         Raises:
             OperationalError: The turn, the file's lock or the commit could not be had; nothing has happened.
         """
-        batch = self._take_turn()
-        # The first in a batch has all of it to itself, and is undone with all of it.
-        alone = batch.transactions == 0
-        use(self._connection)
+        calls = self._mine.calls
+        if calls is None:
+            self._take_turn(self._busy_seconds)
         try:
+            batch = self._open_batch()
+            # The first in a batch has all of it to itself, and is undone with all of it.
+            alone = batch.transactions == 0
+            use(self._connection)
             try:
                 if not alone:
                     self._execute("SAVEPOINT one")
@@ -71,40 +107,53 @@ class GroupCommit:
             except BaseException:
                 self._undo(batch, alone)
                 raise
+            finally:
+                use(None)
             batch.transactions += 1
+            if calls is not None:
+                calls.wait()
+            elif self._turns.waiting and batch.transactions < MOST_AT_ONCE:
+                self._let_others(batch)
+            else:
+                self._commit_batch()
         finally:
-            use(None)
-            self._pass_turn(batch)
-        self._await(batch)
+            if calls is None:
+                self._pass_turn()
+        if batch.error is not None:
+            raise OperationalError("the commit failed") from batch.error
 
     def close(self) -> None:
         """Close the connection, with the transactions that wait for their commit made durable.
 
         One whose thread hangs in the middle of it keeps the connection; it ends with the process.
         """
-        if not self._turn.acquire(timeout=self._busy_seconds):
+        if not self._turns.take(self._busy_seconds):
             return
         try:
-            if self._batch is not None:
-                self._commit(self._batch)
+            self._commit_batch()
             self._connection.close()
         finally:
-            self._turn.release()
+            self._turns.pass_on()
 
-    def _take_turn(self) -> _Batch:
-        with self._counting:
-            self._waiting += 1
-        taken = self._turn.acquire(timeout=self._busy_seconds)
-        with self._counting:
-            self._waiting -= 1
-        if not taken:
+    def _take_turn(self, seconds: float = FOREVER) -> None:
+        if not self._turns.take(seconds):
             raise OperationalError("the writer did not come free")
+        self._mine.turn = True
+
+    def _pass_turn(self) -> None:
+        """Give the turn to the next; where there is none, whoever waits for a commit has waited long enough."""
+        if not self._mine.turn:
+            return
+        try:
+            if not self._turns.waiting:
+                self._commit_batch()
+        finally:
+            self._mine.turn = False
+            self._turns.pass_on()
+
+    def _open_batch(self) -> _Batch:
         if self._batch is None:
-            try:
-                self._begin()
-            except BaseException:
-                self._turn.release()
-                raise
+            self._begin()
             self._batch = _Batch()
         return self._batch
 
@@ -139,14 +188,22 @@ class GroupCommit:
         finally:
             self._end(batch, error)
 
-    def _pass_turn(self, batch: _Batch) -> None:
-        try:
-            if batch is self._batch and (self._waiting == 0 or batch.transactions >= MOST_AT_ONCE):
-                self._commit(batch)
-        finally:
-            self._turn.release()
+    def _let_others(self, batch: _Batch) -> None:
+        """Pass the turn on, until one of those who wait for it has committed for all."""
+        over = threading.Lock()
+        over.acquire()
+        batch.waiting.append(over)
+        self._pass_turn()
+        while not over.acquire(timeout=LOOK_SECONDS):
+            # Whoever was waiting when the turn was passed on may have given up.
+            if self._turns.take(LOOK_SECONDS):
+                self._mine.turn = True
+                self._pass_turn()
 
-    def _commit(self, batch: _Batch) -> None:
+    def _commit_batch(self) -> None:
+        batch = self._batch
+        if batch is None:
+            return
         try:
             self._execute("COMMIT")
         except DatabaseError as error:
@@ -157,15 +214,8 @@ class GroupCommit:
     def _end(self, batch: _Batch, error: BaseException | None) -> None:
         self._batch = None
         batch.error = error
-        batch.over.set()
-
-    def _await(self, batch: _Batch) -> None:
-        while not batch.over.wait(LOOK_SECONDS):
-            # Whoever was waiting when the turn was passed on may have given up.
-            if self._turn.acquire(timeout=LOOK_SECONDS):
-                self._pass_turn(batch)
-        if batch.error is not None:
-            raise OperationalError("the commit failed") from batch.error
+        for over in batch.waiting:
+            over.release()
 
     def _execute(self, sql: str) -> Cursor:
         return self._connection.execute(sql)

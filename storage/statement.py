@@ -18,7 +18,7 @@ import peewee
 # Peewee's own way to make its errors of the driver's; its type hints leave it out.
 from peewee import __exception_wrapper__  # type: ignore[attr-defined]
 
-from storage.database import database, is_sqlite
+from storage.database import database
 
 Row = TypeVar("Row")
 
@@ -32,19 +32,21 @@ class Statement:
         self._compiled: dict[bool, _Compiled] = {}
 
     def _execute(self, values: dict[str, Any]) -> tuple[_Compiled, Any]:
-        sqlite = is_sqlite()
+        driver = database.obj
+        sqlite = isinstance(driver, peewee.SqliteDatabase)
         compiled = self._compiled.get(sqlite) or self._compile(sqlite)
-        parameters = [
-            _bound(values[slot.name], sqlite) if isinstance(slot, _Slot) else slot for slot in compiled.parameters
-        ]
+        bind = _BIND_SQLITE if sqlite else _BIND
+        bound = {name: bind[type(value)](value) if type(value) in bind else value for name, value in values.items()}
+        parameters = [bound[slot] if is_name else slot for slot, is_name in compiled.parameters]
         with __exception_wrapper__:
-            return compiled, database.connection().execute(compiled.sql, parameters)
+            return compiled, driver.connection().execute(compiled.sql, parameters)
 
     def _compile(self, sqlite: bool) -> _Compiled:
         query = self._build(**{name: _Parameter(name) for name in self._names})
         sql, parameters = query.sql()
         columns = [_column(column) for column in query._returning or ()]
-        compiled = _Compiled(sql, parameters, [name for name, _ in columns], [convert for _, convert in columns])
+        slots = [(each.name, True) if isinstance(each, _Slot) else (each, False) for each in parameters]
+        compiled = _Compiled(sql, slots, [name for name, _ in columns], [convert for _, convert in columns])
         self._compiled[sqlite] = compiled
         return compiled
 
@@ -109,7 +111,7 @@ class Query(Statement, Generic[Row]):
 
 class _Compiled(NamedTuple):
     sql: str
-    parameters: list[Any]
+    parameters: list[tuple[Any, bool]]
     names: list[str]
     converters: list[Callable[[Any], Any] | None]
 
@@ -128,31 +130,31 @@ class _Parameter(peewee.Node):
 
 def _column(column: Any) -> tuple[str, Callable[[Any], Any] | None]:
     if isinstance(column, peewee.ForeignKeyField):
-        return column.name, column.rel_field.python_value
+        return column.name, _converter(column.rel_field)
     if isinstance(column, peewee.Field):
-        return column.name, column.python_value if type(column) not in AS_READ else None
+        return column.name, _converter(column)
     return "", None
+
+
+def _converter(field: peewee.Field) -> Callable[[Any], Any] | None:
+    if isinstance(field, peewee.UUIDField):
+        return _uuid
+    return None if type(field) in AS_READ else field.python_value
+
+
+def _uuid(value: UUID | str) -> UUID:
+    return value if type(value) is UUID else UUID(int=int(value, 16))
 
 
 # What the drivers return of these is what Python means by them.
 AS_READ = (peewee.TextField, peewee.BigIntegerField, peewee.IntegerField, peewee.BlobField)
 
 
-def _bound(value: Any, sqlite: bool) -> Any:
-    kind = type(value)
-    if kind is UUID:
-        return _hex(value)
-    if sqlite and kind is datetime:
-        return _text(value)
-    return value
-
-
-# One request binds its user and its time many times over.
-@lru_cache(maxsize=1024)
-def _hex(value: UUID) -> str:
-    return value.hex
-
-
+# One request binds its time many times over.
 @lru_cache(maxsize=1024)
 def _text(value: datetime) -> str:
     return value.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+_BIND: dict[type, Callable[[Any], Any]] = {UUID: lambda value: "%032x" % value.int}
+_BIND_SQLITE = {**_BIND, datetime: _text}
