@@ -13,8 +13,8 @@ import orjson
 from connexion import AsyncApp
 from connexion.exceptions import ProblemException
 from connexion.middleware import MiddlewarePosition
-from connexion.middleware.exceptions import ExceptionMiddleware
 from connexion.middleware.abstract import ROUTING_CONTEXT
+from connexion.middleware.exceptions import ExceptionMiddleware
 from connexion.middleware.lifespan import LifespanMiddleware
 from connexion.middleware.routing import RoutingMiddleware
 from connexion.middleware.security import SecurityMiddleware
@@ -106,7 +106,8 @@ class ExactRouting(RoutingMiddleware):
                         pattern = route.path_regex.pattern.removesuffix("$")
                         route.path_regex = re.compile(rf"{pattern}\Z", re.DOTALL)
                     if isinstance(route, Route) and not route.param_convertors:
-                        routed = {"api_base_path": mount.path, "operation_id": route.endpoint.operation_id}
+                        operation: Any = route.endpoint
+                        routed = {"api_base_path": mount.path, "operation_id": operation.operation_id}
                         for method in route.methods or ():
                             self.looked_up[method, mount.path + route.path] = routed
 

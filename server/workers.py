@@ -12,7 +12,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -80,6 +80,7 @@ class Workers:
         self._quick: Jobs = queue.SimpleQueue()
         self._slow: Jobs = queue.SimpleQueue()
         slow = max(1, threads // 3)
+        work: Sequence[Callable[[], None]]
         work = [partial(self._work, self._slow)] * slow + [partial(self._work, self._quick)] * max(1, threads - slow)
         if is_sqlite():
             self._slow = self._quick

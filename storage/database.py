@@ -187,7 +187,8 @@ class Deadline:
             self._kept_until = time.monotonic() + END_SECONDS
 
 
-_deadline = ContextVar("deadline", default=Deadline())
+_NONE = Deadline()
+_deadline = ContextVar("deadline", default=_NONE)
 
 
 def end_by(deadline: Deadline) -> None:

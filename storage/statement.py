@@ -130,24 +130,18 @@ class _Parameter(peewee.Node):
 
 def _column(column: Any) -> tuple[str, Callable[[Any], Any] | None]:
     if isinstance(column, peewee.ForeignKeyField):
-        return column.name, _converter(column.rel_field)
+        return column.name, column.rel_field.python_value
     if isinstance(column, peewee.Field):
-        return column.name, _converter(column)
+        return column.name, column.python_value if type(column) not in AS_READ else None
     return "", None
-
-
-def _converter(field: peewee.Field) -> Callable[[Any], Any] | None:
-    if isinstance(field, peewee.UUIDField):
-        return _uuid
-    return None if type(field) in AS_READ else field.python_value
-
-
-def _uuid(value: UUID | str) -> UUID:
-    return value if type(value) is UUID else UUID(int=int(value, 16))
 
 
 # What the drivers return of these is what Python means by them.
 AS_READ = (peewee.TextField, peewee.BigIntegerField, peewee.IntegerField, peewee.BlobField)
+
+
+def _hex(value: UUID) -> str:
+    return format(value.int, "032x")
 
 
 # One request binds its time many times over.
@@ -156,5 +150,6 @@ def _text(value: datetime) -> str:
     return value.astimezone(UTC).isoformat(timespec="microseconds")
 
 
-_BIND: dict[type, Callable[[Any], Any]] = {UUID: lambda value: "%032x" % value.int}
-_BIND_SQLITE = {**_BIND, datetime: _text}
+_Bind = dict[type, Callable[[Any], Any]]
+_BIND: _Bind = {UUID: _hex}
+_BIND_SQLITE: _Bind = {UUID: _hex, datetime: _text}

@@ -1,6 +1,6 @@
 """Calls that go together in one thread: each until it has to wait, and then the next.
 
-They fight for nothing, neither for the interpreter nor for a lock, and where all of them wait for a commit, one will do.
+They fight for nothing, neither for the interpreter nor for a lock, and where all wait for a commit, one will do.
 """
 
 from __future__ import annotations

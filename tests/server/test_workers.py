@@ -6,19 +6,23 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import storage.database
 from factors.errors import InvalidCode
 from handlers import proof
 from server import workers
 from server.workers import Workers
 from storage.audit import AuditEvent, record
-from storage.database import atomic
+from storage.database import atomic, result
 from storage.user import Caller, User
+from tests.databases import on_sqlite_only
 
 ALICE = Caller.of("alice")
 NOW = datetime.now(UTC)
@@ -113,10 +117,51 @@ def test_what_nobody_waits_for_any_more_is_not_begun() -> None:
 
 
 @pytest.mark.usefixtures("database")
-def test_slow_calls_hold_up_no_quick_one() -> None:
-    slow = [(lambda: time.sleep(SOON / 2), True)] * 4
-    answers = run(*slow, (lambda: "quick", False), threads=3)
-    assert answers[-1] == "quick"
+def test_calls_that_wait_for_slow_work_hold_up_no_quick_one() -> None:
+    ended: list[str] = []
+    with ThreadPoolExecutor() as elsewhere:
+
+        def slow() -> None:
+            result(elsewhere.submit(time.sleep, SOON / 2))
+            ended.append("slow")
+
+        run(*[(slow, True)] * 4, (lambda: ended.append("quick"), False), threads=3)
+    assert ended[0] == "quick"
+
+
+@pytest.mark.usefixtures("database")
+def test_a_call_that_waited_too_long_for_slow_work_changes_nothing() -> None:
+    with ThreadPoolExecutor() as elsewhere:
+
+        def change() -> None:
+            result(elsewhere.submit(time.sleep, 2 * SOON))
+            with atomic():
+                record(ALICE, "changed", NOW)
+
+        [answer] = run((change, True))
+    assert isinstance(answer, TimeoutError)
+    assert AuditEvent.select().count() == 0
+
+
+@on_sqlite_only
+@pytest.mark.usefixtures("database")
+def test_on_sqlite_calls_at_once_share_their_commits() -> None:
+    statements: list[str] = []
+
+    def let_the_others_gather() -> None:
+        with atomic():
+            storage.database.database.connection().set_trace_callback(statements.append)
+        time.sleep(SOON / 2)
+        statements.clear()
+
+    def change(name: str) -> None:
+        for part in ("first", "second"):
+            with atomic():
+                record(ALICE, f"{name} {part}", NOW)
+
+    run((let_the_others_gather, False), *[(partial(change, f"change {n}"), False) for n in range(20)])
+    assert AuditEvent.select().count() == 40
+    assert statements.count("COMMIT") == 2
 
 
 def test_the_database_of_the_thread_is_open(database: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from storage import group_commit
 from storage.group_commit import GroupCommit
+from storage.turns import Turns
 from tests import memory
 
 
@@ -58,7 +59,7 @@ class Writer:
 
     def wait_for(self, count: int) -> None:
         """Until so many threads stand in line."""
-        while self.commits._waiting < count:
+        while self.commits._turns.waiting < count:
             threading.Event().wait(0.001)
 
 
@@ -215,11 +216,13 @@ def test_a_transaction_whose_last_neighbour_gave_up_is_committed_all_the_same(
     writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It leaves the commit to one who waits, who then is gone: it looks again and does it itself."""
+    pretended: list[str] = []
     monkeypatch.setattr(group_commit, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(Turns, "waiting", property(lambda turns: len(pretended) + len(turns._line)))
 
     def pretend_and_leave() -> None:
-        writer.commits._waiting += 1
-        threading.Timer(0.05, lambda: setattr(writer.commits, "_waiting", 0)).start()
+        pretended.append("someone")
+        threading.Timer(0.05, pretended.clear).start()
 
     writer.write("first", pretend_and_leave)
     assert writer.on_disk() == ["first"]
@@ -327,12 +330,14 @@ def test_closing_makes_durable_what_waits_for_its_commit(file: Path, monkeypatch
     """Its neighbour has given up, and it has not looked yet."""
     monkeypatch.setattr(group_commit, "LOOK_SECONDS", 0.5)
     writer = Writer(file)
-    line = Line(writer)
-    line.add("left", lambda: writer.write("left", lambda: setattr(writer.commits, "_waiting", 1)))
+    pretended: list[str] = []
+    monkeypatch.setattr(Turns, "waiting", property(lambda turns: len(pretended) + len(turns._line)))
+    thread = threading.Thread(target=lambda: writer.write("left", lambda: pretended.append("someone")))
+    thread.start()
     while writer.commits._batch is None or not writer.commits._batch.transactions:
         time.sleep(0.001)
     writer.commits.close()
-    assert line.end() == {"left": "done"}
+    thread.join()
     assert writer.on_disk() == ["left"]
 
 
