@@ -149,10 +149,9 @@ def test_on_sqlite_calls_at_once_share_their_commits() -> None:
     statements: list[str] = []
 
     def let_the_others_gather() -> None:
+        time.sleep(SOON / 2)
         with atomic():
             storage.database.database.connection().set_trace_callback(statements.append)
-        time.sleep(SOON / 2)
-        statements.clear()
 
     def change(name: str) -> None:
         for part in ("first", "second"):
