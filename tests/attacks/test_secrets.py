@@ -315,8 +315,6 @@ def files_of_sqlite(world: World) -> list[Path]:
 
 # What would end a line, begin another, colour it or turn it around.
 FORGED_LINE = '2026-01-01T00:00:00.000000Z [info     ] forged {"event": "forged"}'
-# A line of the log for developers begins with its time, whatever that is called; a traceback below it is indented.
-LINE = re.compile(rb"([a-z]+=)?[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{15}Z |    ")
 NASTY = ["\r\n", "\n", "\r", "\x1b[31m", "\x1b[2K\x1b[1A", "\x9b31m", "\x85", "\u2028", "\u202e", "\0", "\x08" * 9]
 
 
@@ -334,10 +332,7 @@ def test_not_05_nothing_forges_or_colours_a_line_of_the_log(request: pytest.Fixt
             assert line.isascii()
             assert line.decode().isprintable(), line
             assert not line.startswith(FORGED_LINE[:40].encode())
-            if kind == "strict":
-                assert json.loads(line)["event"] != "forged"
-            else:
-                assert LINE.match(line), line
+            assert json.loads(line)["event"] != "forged"
         requests = [line for line in lines if b"request" in line]
         assert len(requests) > len(NASTY)
         for event in AuditEvent.select():
