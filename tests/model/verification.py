@@ -31,11 +31,12 @@ def challenge(lives: Lives, request: Request) -> Steps:
         challenge=request.chosen.get("challenge", "") if asks_key else None,
         code=request.chosen.get("code", "no mail") if method == "email" else None,
     )
-    dropped = oldest((*life.challenges, opened))
+    # A new mailed code kills the one before, which then takes no place among the five.
+    dropped = tuple(each for each in life.challenges if each.code) if method == "email" else ()
+    dropped += oldest((*without(dropped, life.challenges), opened))
     yield asks_key, tuple(names), dropped
     if method == "email":
         spend_mail(life, now)
-        dropped += tuple(each for each in life.challenges if each.code)
     life.challenges = without(dropped, (*life.challenges, opened))
     return ("ok", (method,) if method else tuple(names), asks_key)
 
