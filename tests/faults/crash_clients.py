@@ -20,7 +20,7 @@ from tests.running import API
 PATIENCE = 30.0
 PARK_SECONDS = 90.0
 # Before a request that came to nothing is sent again.
-PAUSE = 0.02
+PAUSE = 0.05
 # How often a thing that works once is asked for twice at the same moment.
 TWICE = 0.2
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +13,11 @@ from pathlib import Path
 import httpx
 
 from tests.attacks.crashing import QuickCrashingServer
+from tests.attacks.victim import World
 from tests.faults.crash_cluster import Cluster
+from tests.faults.crash_judge import judge
+from tests.faults.crash_lives import Life
+from tests.faults.crash_tally import Tally
 from tests.running import free_port
 
 READY_SECONDS = 30
@@ -36,6 +40,12 @@ class Scene:
 
     def settle(self) -> None:
         """Wait until nothing changes any more."""
+
+    def examine(self, lives: Iterable[Life], tally: Tally) -> int:
+        """Judge users, while nothing is asked of the servers; returns what `judge` does."""
+        self.settle()
+        with World.of(self.servers[0]):
+            return judge(lives, tally)
 
 
 class OnPostgresql(Scene):

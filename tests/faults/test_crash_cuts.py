@@ -22,7 +22,6 @@ from tests.faults.crash_lives import Life
 from tests.faults.crash_proxy import Line, When, line_to
 from tests.faults.crash_scenes import OnPostgresql, Scene
 from tests.faults.crash_tally import Tally
-from tests.faults.test_crash_points import examine
 
 __all__ = ["cluster"]
 
@@ -78,7 +77,7 @@ def test_a_client_that_hangs_up_finds_its_request_done_once_or_not_at_all(
             client.carry_out(life, use)
 
         lives = live(1, scene, chance, hang_up)
-        unheard = examine(scene, lives, tally)
+        unheard = scene.examine(lives, tally)
     assert not tally.wrong
     assert unheard > 10
 
@@ -129,6 +128,6 @@ def test_a_commit_whose_answer_is_lost_is_never_acknowledged_and_never_done_agai
             assert use.refused == (is_over and bool(use.refusals))
 
         lives = live(2, scene, chance, cut)
-        unheard = examine(scene, lives, tally)
+        unheard = scene.examine(lives, tally)
     assert not tally.wrong
     assert (unheard > 0) == (when == "before its answer arrives")
