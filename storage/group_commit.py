@@ -43,6 +43,7 @@ class _Mine(threading.local):
 
     turn = False
     calls: Together | None = None
+    transaction = False
 
 
 class GroupCommit:
@@ -71,8 +72,10 @@ class GroupCommit:
             self._pass_turn()
 
     def calls(self) -> Together | None:
-        """The calls that go together in this thread, of which this is one."""
-        return self._mine.calls
+        """The calls that go together in this thread, of which this is one; none of them in the middle of a transaction,
+        which is to end before another begins.
+        """
+        return None if self._mine.transaction else self._mine.calls
 
     def _commit_all(self) -> None:
         self._commit_batch()
@@ -98,6 +101,7 @@ class GroupCommit:
             # The first in a batch has all of it to itself, and is undone with all of it.
             alone = batch.transactions == 0
             use(self._connection)
+            self._mine.transaction = True
             try:
                 if not alone:
                     self._execute("SAVEPOINT one")
@@ -108,6 +112,7 @@ class GroupCommit:
                 self._undo(batch, alone)
                 raise
             finally:
+                self._mine.transaction = False
                 use(None)
             batch.transactions += 1
             if calls is not None:

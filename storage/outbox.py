@@ -21,7 +21,7 @@ import peewee
 
 from storage import sealing
 from storage.database import Model, UtcDateTimeField, atomic
-from storage.statement import Addition
+from storage.statement import Addition, Query
 from storage.user import Caller
 
 # Longer than any conversation with a mail server that gets anywhere, and than the clocks of two machines differ.
@@ -93,19 +93,13 @@ class OutboxMail(Model):
         mail_was_put.set()
 
     @classmethod
-    def claim(cls, now: datetime) -> Self | None:
+    def claim(cls, now: datetime) -> OutboxMail | None:
         """Take a mail that is due, for as long as the lease; None when there is none. Commits by itself.
 
         The one that expires first goes first, so codes never wait behind a pile of notices; one index serves that
         order and the purge. Looking for mail is one SELECT on it: only a mail that is there costs a write.
         """
-        due = (
-            cls.select()
-            .where(cls.next_attempt_at <= now, cls.expires_at > now)
-            .order_by(cls.expires_at)
-            .limit(CANDIDATES)
-        )
-        for mail in list(due):
+        for mail in _due.all(now=now):
             with atomic():
                 claimed = (
                     cls.update(attempts=cls.attempts + 1, next_attempt_at=now + LEASE)
@@ -114,8 +108,7 @@ class OutboxMail(Model):
                 )
             if claimed == 1:
                 mail.attempts += 1
-                found: Self = mail
-                return found
+                return mail
         return None
 
     def open(self) -> Mail:
@@ -141,3 +134,12 @@ class OutboxMail(Model):
 
 
 _put = Addition(OutboxMail)
+_due = Query(
+    lambda now: (
+        OutboxMail.select()
+        .where(OutboxMail.next_attempt_at <= now, OutboxMail.expires_at > now)
+        .order_by(OutboxMail.expires_at)
+        .limit(CANDIDATES)
+    ),
+    OutboxMail,
+)

@@ -143,6 +143,28 @@ def test_a_call_that_waited_too_long_for_slow_work_changes_nothing() -> None:
     assert AuditEvent.select().count() == 0
 
 
+@pytest.mark.usefixtures("database")
+def test_slow_work_within_a_transaction_lets_no_other_call_into_it() -> None:
+    with ThreadPoolExecutor() as elsewhere:
+
+        def fail() -> None:
+            with atomic():
+                record(ALICE, "undone", NOW)
+                result(elsewhere.submit(time.sleep, SOON / 3))
+                raise ZeroDivisionError
+
+        def change() -> int:
+            seen = AuditEvent.select().count()
+            with atomic():
+                record(ALICE, "kept", NOW)
+            return int(seen)
+
+        failed, seen = run((fail, True), (change, False))
+    assert isinstance(failed, ZeroDivisionError)
+    assert seen == 0
+    assert [event.type for event in AuditEvent.select()] == ["kept"]
+
+
 @on_sqlite_only
 @pytest.mark.usefixtures("database")
 def test_on_sqlite_calls_at_once_share_their_commits() -> None:
