@@ -116,11 +116,7 @@ class Workers:
 
     def _work(self, jobs: Jobs) -> None:
         while isinstance(job := jobs.get(), Job):
-            done = _call(job)
-            if isinstance(done[1], peewee.DatabaseError):
-                # The connection may be at fault, so the next call gets another.
-                database.close()
-            self._loop.call_soon_threadsafe(_tell, [done])
+            self._loop.call_soon_threadsafe(_tell, [_call(job)])
         jobs.put(None)  # For the next thread of this line.
         database.close()
 
@@ -141,7 +137,16 @@ class Workers:
 
         while (job := jobs.get()) is not None:
             ahead.append(job)
-            run_together(calls, next_call)
+            try:
+                run_together(calls, next_call)
+            except Exception as error:
+                # There is no writer, as where the file may not be written: nothing was begun.
+                for each in ahead:
+                    if isinstance(each, Job):
+                        self._loop.call_soon_threadsafe(_tell, [(each, error, None)])
+                    else:
+                        jobs.put(each)
+                ahead.clear()
         database.close()
 
     def _look_after(self, job: Job) -> None:
@@ -182,6 +187,9 @@ def _call(job: Job) -> Done:
     try:
         return job, None, job.call()
     except BaseException as error:
+        if isinstance(error, peewee.DatabaseError):
+            # The connection may be at fault, so the next call gets another.
+            database.close()
         return job, error, None
 
 

@@ -47,7 +47,7 @@ def test_an_operations_rows_and_commits_are_counted(postgresql: Postgresql, monk
         "totp/enable": (1, (3, 0, 0)),
     }
     for cost in measured.values():
-        assert bool(cost.log) == bool(cost.commits)
+        assert cost.log or not cost.commits
         assert cost.log_with_pages >= cost.log
 
 
