@@ -12,7 +12,6 @@ from unittest.mock import patch
 import click
 
 import storage.database
-from bench import operations
 from bench.statements import Reach, Recording, reach, recorded
 from factors import backup
 from storage import audit_trail, restoration, rotation, sealing
@@ -21,6 +20,7 @@ from storage.outbox import OutboxMail
 from storage.purge import purge
 from storage.sealing import Keyring
 from storage.user import Caller
+from tests import operations
 from tests.states import Person, World
 
 TIMES = 5

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from bench import costs, operations, projection, scaling, sizes
+from bench import costs, projection, scaling, sizes
 from bench.people import Visitors
 from bench.projection import Measured
 from bench.stage import set_up
 from bench.statements import Statement
+from tests import operations
 from tests.databases import Postgresql
 
 FEW = 3

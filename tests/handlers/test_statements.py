@@ -10,6 +10,7 @@ import pytest
 
 from tests.authenticator import Authenticator
 from tests.databases import on_sqlite_only
+from tests.operations import ALL, Act
 from tests.states import Person, World
 
 pytestmark = on_sqlite_only
@@ -17,61 +18,23 @@ pytestmark = on_sqlite_only
 # What opens and ends a transaction asks nothing, nor does what SQLite does by itself, such as a cascade.
 FRAME = ("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "PRAGMA", "--")
 
-Act = Callable[[], object]
-# Each operation, how many statements it may take, and what to do before it is counted; that returns the operation.
-OPERATIONS: dict[str, tuple[int, Callable[[Person], Act]]] = {
-    "methods.list_all": (2, lambda alice: alice.listed),
-    "totp.enable": (4, lambda alice: lambda: alice.call("totp.enable")),
-    "totp.confirm": (10, lambda alice: _with_code(alice, alice.scan, "totp.confirm")),
-    "totp.disable": (16, lambda alice: _with_code(alice, alice.enrol_totp, "totp.disable", 1)),
-    "email.enable": (11, lambda alice: lambda: alice.call("email.enable")),
-    "email.confirm": (10, lambda alice: _confirmed(alice)),
-    "email.disable": (20, lambda alice: _email_disable(alice)),
-    "backup.regenerate": (16, lambda alice: _with_code(alice, alice.enrol_totp, "backup.regenerate", 1)),
-    "webauthn.begin": (7, lambda alice: lambda: alice.call("webauthn.begin")),
-    "webauthn.complete": (9, lambda alice: _completed(alice)),
-    "webauthn.remove": (8, lambda alice: _removed(alice)),
-    "verification.challenge": (5, lambda alice: alice.challenge),
-    "verification.verify by code": (8, lambda alice: _verified_by_code(alice)),
-    "verification.verify by key": (8, lambda alice: _verified_by_key(alice)),
+# How many statements an operation may take.
+MOST = {
+    "list methods": 2,
+    "totp/enable": 4,
+    "totp/confirm, beside a key": 10,
+    "totp/disable, last method": 16,
+    "email/enable": 11,
+    "email/confirm, first method": 10,
+    "email/disable, last method": 20,
+    "backup-codes/regenerate": 16,
+    "webauthn begin": 7,
+    "webauthn complete, first": 9,
+    "webauthn remove, last method": 8,
+    "challenge": 5,
+    "verify, authenticator app": 8,
+    "verify, security key": 8,
 }
-
-
-def _with_code(alice: Person, prepare: Act, operation: str, steps: int = 0) -> Act:
-    prepare()
-    return lambda: alice.call(operation, code=alice.code(steps))
-
-
-def _confirmed(alice: Person) -> Act:
-    alice.call("email.enable")
-    code = alice.mailed_code()
-    return lambda: alice.call("email.confirm", code=code)
-
-
-def _email_disable(alice: Person) -> Act:
-    alice.enrol_email()
-    return lambda: alice.call("email.disable", code=alice.backup_codes[0])
-
-
-def _completed(alice: Person) -> Act:
-    begun = alice.call("webauthn.begin")
-    return lambda: alice.complete(begun, Authenticator())
-
-
-def _removed(alice: Person) -> Act:
-    device = alice.device_id("webauthn")
-    return lambda: alice.call("webauthn.remove", device_id=device)
-
-
-def _verified_by_code(alice: Person) -> Act:
-    alice.enrol_totp()
-    opened = alice.challenge()
-    return lambda: alice.verify(opened, code=alice.code(1))
-
-
-def _verified_by_key(alice: Person) -> Act:
-    opened = alice.challenge()
-    return lambda: alice.verify(opened, credential=alice.answer(opened))
 
 
 @pytest.fixture
@@ -109,20 +72,19 @@ def test_the_list_of_a_stranger_takes_one(statements: list[str], alice: Person) 
     assert len(counted(statements, alice.listed)) == 1
 
 
-@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("operation", MOST)
 def test_no_operation_asks_more_than_its_measure_nor_more_of_whoever_has_many_keys(
     statements: list[str], world: World, operation: str, record_property: Callable[[str, object], None]
 ) -> None:
-    most, prepare = OPERATIONS[operation]
     numbers = []
     for name, keys in (("few", 2), ("many", 24)):
         person = Person(world, name)
         for _ in range(keys):
             person.key = Authenticator()
             person.enrol_key()
-        numbers.append(len(counted(statements, prepare(person))))
+        numbers.append(len(counted(statements, ALL[operation](person))))
     record_property("statements", numbers[0])
-    assert numbers[0] == numbers[1] <= most
+    assert numbers[0] == numbers[1] <= MOST[operation]
 
 
 def test_no_statement_reads_a_whole_table(statements: list[str], world: World, database: str) -> None:
@@ -130,8 +92,8 @@ def test_no_statement_reads_a_whole_table(statements: list[str], world: World, d
     person = Person(world, "alice")
     person.enrol_key()
     asked: set[str] = set()
-    for _, prepare in OPERATIONS.values():
-        fresh = Person(world, f"user {len(asked)}")
+    for name, prepare in ALL.items():
+        fresh = Person(world, name)
         fresh.enrol_key()
         asked |= set(counted(statements, prepare(fresh)))
     with sqlite3.connect(database.removeprefix("sqlite:///")) as connection:

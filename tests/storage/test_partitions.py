@@ -17,7 +17,6 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from bench import operations
 from bench.statements import USERS, Reach, Recording, Statement, reach, recorded
 from factors.errors import CredentialExists, InvalidCode, InvalidCredential, Refusal
 from storage import rotation, schema
@@ -27,6 +26,7 @@ from storage.outbox import OutboxMail
 from storage.purge import purge
 from storage.sealing import Keyring
 from storage.webauthn import WebAuthnCredential
+from tests import operations
 from tests.authenticator import Authenticator
 from tests.databases import KINDS, PROGRAMS, Operated, Postgresql, Sqlite
 from tests.running import TOP

@@ -6,9 +6,16 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from factors.errors import InvalidCode, InvalidCredential
+from tests.authenticator import Authenticator
 from tests.states import Person
 
 Act = Callable[[], object]
+
+
+def _enrol_key(alice: Person) -> None:
+    """One more, on an authenticator that knows none of theirs."""
+    alice.key = Authenticator()
+    alice.enrol_key()
 
 
 def _list(alice: Person) -> Act:
@@ -26,7 +33,7 @@ def _confirm_totp(alice: Person) -> Act:
 
 
 def _confirm_totp_beside(alice: Person) -> Act:
-    alice.enrol_key()
+    _enrol_key(alice)
     return _confirm_totp(alice)
 
 
@@ -60,6 +67,7 @@ def _begin(alice: Person) -> Act:
 
 
 def _complete(alice: Person) -> Act:
+    alice.key = Authenticator()
     begun = alice.call("webauthn.begin")
     return lambda: alice.complete(begun)
 
@@ -70,7 +78,7 @@ def _complete_beside(alice: Person) -> Act:
 
 
 def _remove(alice: Person) -> Act:
-    alice.enrol_key()
+    _enrol_key(alice)
     device = alice.device_id("webauthn")
     return lambda: alice.call("webauthn.remove", device_id=device)
 
@@ -107,7 +115,7 @@ def _verify_mailed_code(alice: Person) -> Act:
 
 
 def _verify_key(alice: Person) -> Act:
-    alice.enrol_key()
+    _enrol_key(alice)
     opened = alice.challenge()
     answer = alice.answer(opened)
     return lambda: alice.verify(opened, credential=answer)
@@ -132,7 +140,7 @@ def _complete_anothers(alice: Person) -> Act:
 
     def refused() -> None:
         with suppress(InvalidCredential):
-            alice.complete(begun, credential_id=known.id)
+            alice.complete(begun, Authenticator(), credential_id=known.id)
 
     return refused
 
