@@ -112,6 +112,7 @@ def _profile(site: Site, piece: Piece, top: int) -> None:
 
 
 def _lines(stats: pstats.Stats) -> list[Line]:
+    # What `add` and `dump_stats` work on; its type hints leave it out.
     found = stats.stats  # type: ignore[attr-defined]
     return [Line(place, calls, own, total) for place, (_, calls, own, total, _) in found.items()]
 

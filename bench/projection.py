@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import click
 
-from storage.database import BESIDE_THE_POOL, POOL
+from storage.database import POOL
+from storage.pools import BESIDE_THE_POOL
 
 POPULATIONS = (1_000_000, 100_000_000, 1_000_000_000)
 DAY = 86_400

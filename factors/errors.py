@@ -183,7 +183,7 @@ class InternalError(Refusal):
 
 class StorageUnavailable(Refusal):
     code, title, status = "storage_unavailable", "Storage unavailable", 503
-    detail = "The database does not answer. Nothing was changed. Try again."
+    detail = "The database does not answer. Nothing is half done. Try again."
 
     def __init__(self, detail: str | None = None, *, retry_after: int | None = 2, reason: str | None = None) -> None:
         super().__init__(detail, retry_after=retry_after, reason=reason)

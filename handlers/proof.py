@@ -76,6 +76,7 @@ def shown(
     now: datetime,
     settings: Settings,
     signing_keys: Sequence[SigningKey],
+    # Without it, Prepared is None; a default cannot tell mypy so.
     prepare: Callable[[], Prepared] = _nothing,  # type: ignore[assignment]
 ) -> Iterator[Prepared]:
     """Judge the `code` that a change of factors stands on, and run the block in the transaction that spends it.

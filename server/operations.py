@@ -54,7 +54,7 @@ class Operation:
         self.id: str = operation.operation_id
         self.handler: Callable[..., Any] = operation.function
         self.is_read = operation.method.upper() == "GET"
-        self.is_slow = getattr(self.handler, "may_hash", False)
+        self.is_slow = hasattr(self.handler, "is_busy")
         self.is_async = inspect.iscoroutinefunction(self.handler)
         self.settings = settings
         self.workers = workers

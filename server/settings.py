@@ -83,7 +83,10 @@ class Settings(BaseSettings):
         repr=False,
     )
     database_pool: int = Field(
-        default=10, ge=1, le=100, description="How many connections to it, and so handlers, a worker may have at work."
+        default=10,
+        ge=1,
+        le=100,
+        description="How many connections to PostgreSQL, and so handlers, a worker may have at work.",
     )
     secret_keys: SealingKeys = Field(
         default={},

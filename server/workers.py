@@ -21,7 +21,8 @@ import peewee
 import structlog
 from greenlet import greenlet
 
-from storage.database import Deadline, database, end_by, is_sqlite, keep_connection, run_together
+from storage.database import database, is_sqlite, keep_connection, run_together
+from storage.deadline import Deadline, end_by
 from storage.hanging import Grip
 from storage.together import Together
 
@@ -127,13 +128,11 @@ class Workers:
         done: list[Done] = []
 
         def next_call() -> Callable[[], None] | greenlet | None:
-            job = ahead.pop() if ahead else _next(jobs)
-            if isinstance(job, Job):
-                return partial(_call_into, done, job)
-            if job is None and done:
+            if done:
                 self._loop.call_soon_threadsafe(_tell, done.copy())
                 done.clear()
-            return job
+            job = ahead.pop() if ahead else _next(jobs)
+            return partial(_call_into, done, job) if isinstance(job, Job) else job
 
         while (job := jobs.get()) is not None:
             ahead.append(job)

@@ -1,9 +1,8 @@
-"""PostgreSQL that goes away: connections that it has closed are not used, and from those that hang one gets away."""
+"""PostgreSQL that hangs, and how one gets away from it."""
 
 from __future__ import annotations
 
 import os
-import select
 import socket
 import threading
 from collections.abc import Iterator
@@ -11,33 +10,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from playhouse.postgres_ext import PooledPsycopg3Database
-
-
-class PostgresqlPool(PooledPsycopg3Database):  # type: ignore[misc]
-    """Connections that are looked at before they are handed out, without a question to the server.
-
-    Peewee would ask, with the pool locked: a server that hangs would hold up everyone who wants another connection.
-    """
-
-    def _is_closed(self, connection: Any) -> bool:
-        if not has_hung_up(connection):
-            return False
-        self._close_raw(connection)
-        return True
-
-    def _can_reuse(self, connection: Any) -> bool:
-        return not has_hung_up(connection) and bool(super()._can_reuse(connection))
-
-
-def has_hung_up(connection: Any) -> bool:
-    """Whether the server has closed a connection on which nothing is under way."""
-    if connection.closed:
-        return True
-    poll = select.poll()
-    poll.register(connection.fileno(), select.POLLIN)
-    # Unasked, a server says nothing but goodbye.
-    return bool(poll.poll(0))
 
 
 class Grip:

@@ -15,13 +15,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import peewee
-
-# Peewee's own way to make its errors of the driver's; its type hints leave it out.
-from peewee import __exception_wrapper__  # type: ignore[attr-defined]
 from playhouse.migrations import Runner
 from psycopg.errors import DeadlockDetected, LockNotAvailable
 
 from storage.database import connection, database, is_sqlite
+from storage.pools import driver_errors
 
 STEPS = Path(__file__).parent / "migrations"
 NEEDS = re.compile(r"_needs_(\d{4})$")
@@ -76,20 +74,20 @@ def _alone() -> Iterator[None]:
     It is a transaction's lock, so that a pooler may stand between. Who waits for it asks again and again, since to
     build an index beside requests PostgreSQL waits for every statement that has begun, and so for one that waits.
     """
-    with __exception_wrapper__:
+    with driver_errors:
         holder = database.obj._connect()
     try:
         while not _locked(holder):
             time.sleep(ASK_SECONDS)
         yield
-        with __exception_wrapper__:
+        with driver_errors:
             holder.rollback()
     finally:
         database.obj._close(holder, close_conn=True)
 
 
 def _locked(holder: Any) -> bool:
-    with __exception_wrapper__:
+    with driver_errors:
         holder.execute("BEGIN")
         holder.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         # Without parameters: with some, PostgreSQL keeps the statement open, and would wait for it as well.

@@ -15,10 +15,8 @@ from uuid import UUID
 
 import peewee
 
-# Peewee's own way to make its errors of the driver's; its type hints leave it out.
-from peewee import __exception_wrapper__  # type: ignore[attr-defined]
-
 from storage.database import database
+from storage.pools import driver_errors
 
 Row = TypeVar("Row")
 
@@ -38,7 +36,7 @@ class Statement:
         bind = _BIND_SQLITE if sqlite else _BIND
         bound = {name: bind[type(value)](value) if type(value) in bind else value for name, value in values.items()}
         parameters = [bound[slot] if is_name else slot for slot, is_name in compiled.parameters]
-        with __exception_wrapper__:
+        with driver_errors:
             return compiled, driver.connection().execute(compiled.sql, parameters)
 
     def _compile(self, sqlite: bool) -> _Compiled:

@@ -14,7 +14,7 @@ from uuid import UUID
 import peewee
 
 from factors.errors import TooManyAttempts
-from storage.database import Model, UtcDateTimeField, atomic, keep_connection
+from storage.database import Model, UtcDateTimeField, atomic
 from storage.statement import Change, Query
 
 FREE_ATTEMPTS = 5
@@ -124,8 +124,6 @@ class User(Model):
     @classmethod
     def give_back_attempt(cls, caller: Caller, lock: datetime | None) -> None:
         """Undo `count_attempt`: the attempt came to nothing by no fault of the user's (THR-07)."""
-        # What went wrong may be the connection.
-        keep_connection()
         with atomic(however_late=True):
             _give_back_attempt(user=caller.id, lock=lock)
 

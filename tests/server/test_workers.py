@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import peewee
 import pytest
 
 import storage.database
@@ -163,6 +164,46 @@ def test_slow_work_within_a_transaction_lets_no_other_call_into_it() -> None:
     assert isinstance(failed, ZeroDivisionError)
     assert seen == 0
     assert [event.type for event in AuditEvent.select()] == ["kept"]
+
+
+@pytest.mark.usefixtures("database")
+def test_a_call_that_fails_in_the_database_takes_nobody_elses_connection() -> None:
+    with ThreadPoolExecutor() as elsewhere:
+
+        def change() -> None:
+            result(elsewhere.submit(time.sleep, SOON / 3))
+            with atomic():
+                record(ALICE, "kept", NOW)
+
+        def fail() -> None:
+            raise peewee.OperationalError("out of order")
+
+        changed, failed = run((change, True), (fail, False))
+    assert (changed, type(failed)) == (None, peewee.OperationalError)
+    assert AuditEvent.select().count() == 1
+
+
+@pytest.mark.usefixtures("database")
+def test_a_call_is_answered_while_others_still_come() -> None:
+    happened: list[str] = []
+
+    def pause() -> None:
+        happened.append("begun")
+        time.sleep(SOON / 10)
+
+    async def all_of_them() -> None:
+        handlers = Workers(2)
+        handlers.start()
+        try:
+            calls = [asyncio.ensure_future(handlers.run(pause, {}, slow=False)) for _ in range(5)]
+            for call in calls:
+                call.add_done_callback(lambda _: happened.append("answered"))
+            await asyncio.gather(*calls)
+        finally:
+            handlers.stop()
+
+    asyncio.run(all_of_them())
+    assert happened.index("answered") < 3
 
 
 @on_sqlite_only
