@@ -55,7 +55,10 @@ def cpu_spent(before: dict[int, float], after: dict[int, float]) -> float:
     return sum(seconds - before.get(pid, 0.0) for pid, seconds in after.items())
 
 
-def memory_mib(pids: list[int]) -> float:
-    """Resident memory. Pages that processes share count in each of them."""
-    pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids)
-    return pages * os.sysconf("SC_PAGE_SIZE") / MIB
+def memory_mib(pids: list[int]) -> tuple[float, float]:
+    """Resident memory, and how much of it is pages of files, such as libraries: processes share these, but they count
+    in each of them.
+    """
+    pages = [Path(f"/proc/{pid}/statm").read_text().split() for pid in pids]
+    resident, files = (sum(int(counts[n]) for counts in pages) for n in (1, 2))
+    return resident * os.sysconf("SC_PAGE_SIZE") / MIB, files * os.sysconf("SC_PAGE_SIZE") / MIB

@@ -21,7 +21,7 @@ from bench.wrk import Load
 
 CLIENTS = 4
 CODES = 100
-LIST = pieces.LIST._replace(times=1500)
+LIST = pieces.LIST._replace(times=6000)
 # Until all the clients' work has begun.
 BEGIN_SECONDS = 0.3
 TARGET = 3.0

@@ -72,7 +72,7 @@ class Server(ABC):
                 raise RuntimeError(f"{self.name} did not start:\n{(self.folder / 'server.log').read_text()[-2000:]}")
             time.sleep(0.002)
         took = time.monotonic() - began
-        self.memory_at_first = self.memory_mib()
+        self.memory_at_first, _ = self.memory_mib()
         return took
 
     def stop(self) -> None:
@@ -96,7 +96,8 @@ class Server(ABC):
     def forget_mail(self) -> None:
         """Let no mail wait that one piece of work has left to the next."""
 
-    def memory_mib(self) -> float:
+    def memory_mib(self) -> tuple[float, float]:
+        """Of all its processes; and how much of it is pages of files."""
         return machine.memory_mib(machine.family(self.process.pid))
 
     def _answers(self) -> bool:

@@ -34,8 +34,11 @@ def full(rounds: int, *, on_postgresql: bool) -> None:
         _compare(sites[:1], [pieces.FIRST_METHOD], rounds)
         click.echo()
         for server in (site.server for site in sites):
-            memory = f"{server.memory_at_first:.0f} MiB at first, {server.memory_mib():.0f} MiB after all this"
-            click.echo(f"memory of {server.name}: {memory}")
+            memory, files = server.memory_mib()
+            click.echo(
+                f"memory of {server.name}: {server.memory_at_first:.0f} MiB at first, {memory:.0f} MiB after all this, "
+                f"{files:.0f} of them pages of libraries and other files, which workers share"
+            )
         _mail(sites[0], ours)
         for make in (stage.ours, lambda: stage.floor(StarletteFloor), lambda: stage.floor(ConnexionFloor)):
             _start([make() for _ in range(STARTS)])

@@ -64,7 +64,7 @@ def engines(rounds: int, *, on_postgresql: bool) -> None:
         for piece in pieces.QUICK:
             table.add(piece._replace(target=None), compare(sites, piece, rounds))
         for site in sites:
-            click.echo(f"memory of {site.server.name}: {site.server.memory_mib():.0f} MiB")
+            click.echo(f"memory of {site.server.name}: {site.server.memory_mib()[0]:.0f} MiB")
 
 
 def _throughput(more: Result, fewer: Result) -> float:

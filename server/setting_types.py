@@ -13,11 +13,10 @@ from urllib.parse import SplitResult, urlsplit
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from psycopg import ProgrammingError
-from psycopg.conninfo import conninfo_to_dict
 from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 from pydantic_settings import NoDecode
 
+from storage import pools
 from storage.sealing import KEY_BYTES
 
 KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
@@ -40,12 +39,7 @@ def _name(value: str) -> str:
 def _database_url(value: str) -> str:
     if re.fullmatch(r"sqlite:///[^?#]+", value):
         return value
-    try:
-        # libpq's own parser, whose message would repeat the password.
-        usable = value.startswith("postgresql://") and bool(conninfo_to_dict(value))
-    except ProgrammingError:
-        usable = False
-    if not usable:
+    if not (value.startswith("postgresql://") and pools.is_conninfo(value)):
         raise ValueError("has the form sqlite:///path/to/file.db or postgresql://user:password@host:port/name.")
     return value
 

@@ -129,17 +129,21 @@ def atomic(*, however_late: bool = False) -> Iterator[None]:
 
 @contextmanager
 def _transaction() -> Iterator[None]:
-    # What went wrong before, in this call or in another of this thread, may have been the connection.
-    own = keep_connection()
     if not is_sqlite():
+        keep_connection()
         with database.atomic():
             yield
         return
     state = database.obj._state
+    own: Any = None
 
     def use(connection: Any) -> None:
         # Peewee keeps a thread's connection here; while it is the thread's turn, that is the writer's.
-        state.conn = own if connection is None else connection
+        nonlocal own
+        if connection is not None:
+            # What went wrong before, in this call or in another of this thread, may have been the connection.
+            own = keep_connection()
+        state.conn = connection or own
 
     try:
         with _sqlite_writer().transaction(use):

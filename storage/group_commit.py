@@ -4,8 +4,7 @@ Threads take turns on one connection. Each does its statements inside a savepoin
 commits for all, and only then does any of them go on. So nothing is acknowledged before it is on disk, a transaction
 that fails is undone by itself, and ten transactions at once cost one fsync.
 
-Calls that do little but change something go together: all in one thread, which has the turn, each until it would wait
-for a commit, and when all of them do, it is made. They fight for nothing, and gather by themselves.
+Calls that do little but change something go together: all in one thread, which has the turn, and gather by themselves.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from storage.turns import Turns
 
 # How often to ask for the file while another process has it. SQLite itself would ask ever less often, down to ten times
 # a second, and so lose again and again to a process that is busier.
-ASK_SECONDS = 0.001
+ASK_SECONDS = 0.0002
 # How long a transaction waits for its commit before it looks whether anyone is left to do it.
 LOOK_SECONDS = 0.1
 FOREVER = -1.0
@@ -97,6 +96,8 @@ class GroupCommit:
         calls = self._mine.calls
         if calls is None:
             self._take_turn(self._busy_seconds)
+        else:
+            calls.begin()
         try:
             batch = self._open_batch()
             # The first in a batch has all of it to itself, and is undone with all of it.
@@ -117,7 +118,7 @@ class GroupCommit:
                 use(None)
             batch.transactions += 1
             if calls is not None:
-                calls.wait()
+                calls.end()
             elif self._turns.waiting and batch.transactions < MOST_AT_ONCE:
                 self._let_others(batch)
             else:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-
-import psycopg
 
 
 class Grip:
@@ -34,6 +33,8 @@ class Grip:
         connection. On SQLite nothing happens: there, each wait has an end of its own.
         """
         with self._changing:
-            if isinstance(self._connection, psycopg.Connection) and not self._connection.closed:
+            if self._connection is None or isinstance(self._connection, sqlite3.Connection):
+                return
+            if not self._connection.closed:
                 with socket.socket(fileno=os.dup(self._connection.fileno())) as line:
                     line.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,7 @@
-"""The connections to either database: how they are made, kept and given up."""
+"""The connections to either database: how they are made, kept and given up.
+
+The driver of PostgreSQL is imported where it is needed: see `server/__main__.py`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from typing import Any
 import peewee
 from playhouse.pool import PooledSqliteDatabase
 from playhouse.postgres_ext import PooledPsycopg3Database
-from psycopg.conninfo import conninfo_to_dict
 
 # Less than a request may take, so that its thread is free again when it is told to come back.
 BUSY_SECONDS = 4
@@ -57,6 +59,17 @@ def sqlite(path: str) -> Any:
     )
 
 
+def is_conninfo(text: str) -> bool:
+    """Whether libpq understands it."""
+    from psycopg import ProgrammingError, conninfo
+
+    try:
+        conninfo.conninfo_to_dict(text)
+    except ProgrammingError:  # Its message would repeat the password.
+        return False
+    return True
+
+
 class PostgresqlPool(PooledPsycopg3Database):  # type: ignore[misc]  # Peewee's playhouse has no types.
     """Connections that are looked at before they are handed out, without a question to the server.
 
@@ -88,6 +101,8 @@ def postgresql(url: str, pool: int, options: str) -> Any:
 
     Works behind PgBouncer in transaction mode: nothing is kept in a session, prepared statements included.
     """
+    from psycopg.conninfo import conninfo_to_dict
+
     given = conninfo_to_dict(url)
     defaults = {"application_name": "mfa-server", "options": options, **FAILOVER}
     return PostgresqlPool(

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import peewee
 from playhouse.migrations import Runner
-from psycopg.errors import DeadlockDetected, LockNotAvailable
 
 from storage.database import connection, database, is_sqlite
 from storage.pools import driver_errors
@@ -30,6 +29,8 @@ ASK_SECONDS = 0.1
 # Whoever waits for a table makes all wait who come after. So it is not for long: then requests have their turn.
 LOCK_TIMEOUT = "500ms"
 TURN_SECONDS = 1.0
+# SQLSTATEs: lock_not_available, deadlock_detected.
+IN_USE = ("55P03", "40P01")
 # How long it is tried again. A backup that reads a table may take longer, and a step that changes the table with it.
 GIVE_UP_SECONDS = 600.0
 
@@ -112,8 +113,7 @@ def _take(name: str) -> None:
                 runner.up(name)
             return
         except peewee.OperationalError as error:
-            in_use = isinstance(getattr(error, "orig", None), LockNotAvailable | DeadlockDetected)
-            if not in_use or time.monotonic() > deadline:
+            if getattr(getattr(error, "orig", None), "sqlstate", None) not in IN_USE or time.monotonic() > deadline:
                 raise
         time.sleep(TURN_SECONDS)
 

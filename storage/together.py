@@ -1,6 +1,7 @@
 """Calls that go together in one thread: each until it has to wait, and then the next.
 
-They fight for nothing, neither for the interpreter nor for a lock, and where all wait for a commit, one will do.
+They fight for nothing, neither for the interpreter nor for a lock. When all want a transaction, each has its own, and
+one commit will do for all: so another process waits for their statements alone, and for nothing else that they do.
 """
 
 from __future__ import annotations
@@ -27,34 +28,45 @@ class Together:
 
     def __init__(self, go_on: Callable[[greenlet], object]) -> None:
         self._go_on = go_on
-        self._waiting: list[greenlet] = []
+        self._to_begin: list[greenlet] = []
+        self._to_be_committed: list[greenlet] = []
         # A greenlet that has ended a call is good for another.
         self._idle: list[greenlet] = []
 
-    def run(self, next_call: NextCall, all_wait: Call) -> None:
+    def run(self, next_call: NextCall, commit: Call) -> None:
         """Run calls until there are none but those that wait for work elsewhere.
 
         Args:
             next_call: The next one, which handles its own errors, or None when there is none at the moment.
-            all_wait: Called when all calls that have begun wait for it; after it they go on.
+            commit: Called when all transactions that were to begin have ended.
         """
         while True:
-            while len(self._waiting) < MOST_AT_ONCE and (call := next_call()):
+            while len(self._to_begin) < MOST_AT_ONCE and (call := next_call()):
                 if isinstance(call, greenlet):
                     call.switch()
                 else:
                     (self._idle.pop() if self._idle else greenlet(self._work)).switch(call)
-            if not self._waiting:
+            if not self._to_begin:
                 return
-            all_wait()
-            waiting, self._waiting = self._waiting, []
+            waiting, self._to_begin = self._to_begin, []
+            for each in waiting:
+                each.switch()
+            commit()
+            waiting, self._to_be_committed = self._to_be_committed, []
             for each in waiting:
                 each.switch()
 
-    def wait(self) -> None:
-        """For a call: let the others go on until all of them wait."""
+    def begin(self) -> None:
+        """For a call that wants a transaction: let the others go on until all of them do."""
+        self._wait_among(self._to_begin)
+
+    def end(self) -> None:
+        """For a call whose transaction is to be committed: let the others go on until it is."""
+        self._wait_among(self._to_be_committed)
+
+    def _wait_among(self, waiting: list[greenlet]) -> None:
         current = getcurrent()
-        self._waiting.append(current)
+        waiting.append(current)
         _back_from(current)
 
     def result(self, work: Future[Value]) -> Value:

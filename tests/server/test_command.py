@@ -310,6 +310,25 @@ def test_the_first_start_says_where_everything_is_and_gives_a_token_that_works(
     assert set(modes.values()) == {0o600}
 
 
+def test_on_sqlite_the_driver_of_postgresql_takes_no_memory(start: Callable[..., subprocess.Popen[str]]) -> None:
+    port = free_port()
+    server = start(*COMMAND, "serve", "--port", str(port))
+    wait_until_it_answers(port)
+    libraries = Path(f"/proc/{server.pid}/maps").read_text()
+    assert "_sqlite3" in libraries
+    assert "psycopg" not in libraries
+
+
+@pytest.mark.parametrize("name", ["MFA_DATABASE_URL", "mfa_database_url"])
+def test_on_postgresql_it_is_there_however_the_setting_is_written(tmp_path: Path, name: str) -> None:
+    settings = environment(tmp_path) | {name: f" postgresql://127.0.0.1:{free_port()}/none"}
+    command = [*COMMAND, "check"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=settings, capture_output=True, text=True, timeout=START_SECONDS, check=False
+    )
+    assert "connection refused" in done.stdout.lower(), done.stdout + done.stderr
+
+
 def test_production_prints_no_token_logs_json_and_warns_when_step_up_is_off(
     start: Callable[..., Any], tmp_path: Path
 ) -> None:

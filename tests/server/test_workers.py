@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -184,6 +185,20 @@ def test_a_call_that_fails_in_the_database_takes_nobody_elses_connection() -> No
 
 
 @pytest.mark.usefixtures("database")
+def test_whoever_waits_to_begin_is_given_another_connection_when_somebody_fails() -> None:
+    def change() -> int:
+        with atomic():
+            record(ALICE, "kept", NOW)
+        return AuditEvent.select().count()
+
+    def fail() -> None:
+        raise peewee.OperationalError("out of order")
+
+    changed, failed = run((change, False), (fail, False))
+    assert (changed, type(failed)) == (1, peewee.OperationalError)
+
+
+@pytest.mark.usefixtures("database")
 def test_a_call_is_answered_while_others_still_come() -> None:
     happened: list[str] = []
 
@@ -224,6 +239,34 @@ def test_on_sqlite_calls_at_once_share_their_commits() -> None:
     run((let_the_others_gather, False), *[(partial(change, f"change {n}"), False) for n in range(20)])
     assert AuditEvent.select().count() == 40
     assert statements.count("COMMIT") == 2
+
+
+@on_sqlite_only
+def test_on_sqlite_another_process_waits_for_statements_alone(database: str) -> None:
+    """Whatever else calls do before, between and after their transactions, the file is free."""
+    path = database.removeprefix("sqlite:///")
+    another = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+    is_free: list[bool] = []
+
+    def look() -> None:
+        try:
+            another.execute("BEGIN IMMEDIATE")
+            another.execute("ROLLBACK")
+        except sqlite3.OperationalError:
+            is_free.append(False)
+        else:
+            is_free.append(True)
+
+    def change() -> None:
+        for _ in range(2):
+            look()
+            with atomic():
+                record(ALICE, "changed", NOW)
+        look()
+
+    run(*[(change, False)] * 5)
+    another.close()
+    assert is_free == [True] * 15
 
 
 def test_the_database_of_the_thread_is_open(database: Path) -> None:
