@@ -7,6 +7,7 @@ can end, colour or reorder (NOT-05).
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
@@ -28,6 +29,27 @@ HANDLER = "mfa-server"
 QUOTING_LOGGERS = ("connexion.validators", "connexion.middleware.exceptions")
 
 
+class NeverFails(io.TextIOBase):
+    """A stream for the log. No request fails because its line cannot be written, as on a full disk: the line comes late
+    or not at all, and as soon as there is room again the log says of how many that is so.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._missed = 0
+
+    def write(self, line: str) -> int:
+        told = f'{{"event":"log.interrupted","level":"warning","lines":{self._missed}}}\n' if self._missed else ""
+        try:
+            self._stream.write(told + line)
+            self._stream.flush()
+        except OSError:
+            self._missed += 1
+        else:
+            self._missed = 0
+        return len(line)
+
+
 def configure(settings: Settings, stream: TextIO | None = None) -> None:
     """Send all that is logged to one stream, in one form. Calling it again replaces the former choice.
 
@@ -36,6 +58,7 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
         stream: Where to; standard error by default.
     """
     stream = stream or sys.stderr
+    steady: Any = NeverFails(stream)
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     begin: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -47,10 +70,10 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
     structlog.configure(
         processors=[*begin, *end],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(steady),
         cache_logger_on_first_use=True,
     )
-    _route_standard_logging(level, stream, begin, end)
+    _route_standard_logging(level, steady, begin, end)
 
 
 def _route_standard_logging(level: int, stream: TextIO, begin: Sequence[Processor], end: Sequence[Processor]) -> None:

@@ -329,6 +329,24 @@ def test_on_postgresql_it_is_there_however_the_setting_is_written(tmp_path: Path
     assert "connection refused" in done.stdout.lower(), done.stdout + done.stderr
 
 
+def test_a_log_on_a_full_disk_stops_nothing(tmp_path: Path) -> None:
+    port = free_port()
+    with open("/dev/full", "w") as full:
+        server = subprocess.Popen(
+            [*COMMAND, "serve", "--port", str(port)],
+            cwd=tmp_path,
+            env=environment(tmp_path),
+            stdout=subprocess.DEVNULL,
+            stderr=full,
+        )
+    try:
+        wait_until_it_answers(port)
+        assert httpx.post(f"http://127.0.0.1:{port}/api/v1/me/mfa/totp/enable").status_code == 401
+    finally:
+        server.terminate()
+        assert server.wait(STOP_SECONDS) == 0
+
+
 def test_production_prints_no_token_logs_json_and_warns_when_step_up_is_off(
     start: Callable[..., Any], tmp_path: Path
 ) -> None:

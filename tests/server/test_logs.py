@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
@@ -172,3 +173,25 @@ def test_not_05_no_line_of_a_traceback_passes_for_an_event(configure: Configure,
     beginning = "20" if tty else "{"
     assert sum(line.startswith(beginning) for line in lines) == 2
     assert all(line.startswith((beginning, "    ")) for line in lines)
+
+
+def test_a_full_disk_costs_lines_and_nothing_else_and_is_told_when_there_is_room(configure: Configure) -> None:
+    configure()
+
+    class Disk(io.StringIO):
+        is_full = False
+
+        def write(self, text: str) -> int:
+            if self.is_full:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(text)
+
+    disk = Disk()
+    logs.configure(Settings.model_construct(env="production", log_level="debug"), disk)
+    for number in range(4):
+        disk.is_full = number in (1, 2)
+        structlog.get_logger().info(f"event {number}")
+        logging.getLogger("uvicorn").info("record %s", number)
+    written = [json.loads(line) for line in lines_of(disk)]
+    assert [line["event"] for line in written] == ["event 0", "record 0", "log.interrupted", "event 3", "record 3"]
+    assert written[2]["lines"] == 4
