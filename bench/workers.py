@@ -44,10 +44,12 @@ def scale(rounds: int, *, on_postgresql: bool) -> None:
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
             table.add(piece, (two, one))
             clients = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            client = 1000 * clients / (2 * rounds * piece.times)
             click.echo(
                 f"  {_throughput(two, one):.2f} times as many a second (at least {TARGET}); "
                 f"two keep {_busy(two):.2f} cores busy, one {_busy(one):.2f}; "
-                f"wrk took {1000 * clients / (2 * rounds * piece.times):.3f} s of CPU for 1,000"
+                f"wrk took {client:.3f} s of CPU for 1,000, "
+                f"so {len(cores)} cores have room for {_room(one, client, len(cores)):.2f} times as many"
             )
 
 
@@ -70,6 +72,11 @@ def engines(rounds: int, *, on_postgresql: bool) -> None:
 def _throughput(more: Result, fewer: Result) -> float:
     pairs = zip(more.samples, fewer.samples, strict=True)
     return statistics.median(two.per_second / one.per_second for two, one in pairs)
+
+
+def _room(result: Result, client: float, cores: int) -> float:
+    """How many times as many there could be if all cores were busy all the time and a request cost what it does now."""
+    return result.median(lambda sample: 1000 * cores / (sample.cpu + sample.database_cpu + client) / sample.per_second)
 
 
 def _busy(result: Result) -> float:
