@@ -1,6 +1,7 @@
 """Every way a request can be refused, as data. `server/problems.py` turns them into HTTP, in one place.
 
 Refusal
+├── MalformedRequest         400 no HTTP that can be read
 ├── Unauthenticated          401 no Bearer token
 ├── InvalidToken             401 a Bearer token that does not verify
 ├── StepUpRequired           401 this needs a fresh proof of a factor, or a fresh login
@@ -23,6 +24,7 @@ Refusal
 ├── UnsupportedMediaType     415
 ├── TooManyAttempts          429 with Retry-After
 ├── TooManyEmails            429 with Retry-After
+├── HeadTooLarge             431
 ├── InternalError            500 our fault
 ├── StorageUnavailable       503 with Retry-After
 └── KeysUnavailable          503 with Retry-After
@@ -53,6 +55,11 @@ class Refusal(Exception):
         self.retry_after = retry_after
         self.reason = reason
         super().__init__(self.code)
+
+
+class MalformedRequest(Refusal):
+    code, title, status = "malformed_request", "Malformed request", 400
+    detail = "This is no HTTP/1.1 request. What sends it, or a proxy in between, is at fault."
 
 
 class Unauthenticated(Refusal):
@@ -174,6 +181,11 @@ class TooManyAttempts(Refusal):
 class TooManyEmails(Refusal):
     code, title, status = "too_many_emails", "Too many e-mails", 429
     detail = "Too many e-mails were asked for. Wait as long as the header Retry-After says."
+
+
+class HeadTooLarge(Refusal):
+    code, title, status = "head_too_large", "Head too large", 431
+    detail = "The request line and the headers together may have 64 KiB."
 
 
 class InternalError(Refusal):

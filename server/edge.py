@@ -15,6 +15,10 @@ REQUEST_ID_BYTES = 16
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
+def new_request_id() -> str:
+    return os.urandom(REQUEST_ID_BYTES).hex()
+
+
 class Edge:
     """ASGI middleware. A caller's `X-Request-Id` is kept when it is a plain word, so that traces join up."""
 
@@ -31,7 +35,7 @@ class Edge:
         for name, value in scope["headers"]:
             if name == b"x-request-id":
                 given = value
-        request_id = given.decode() if _REQUEST_ID.fullmatch(given) else os.urandom(REQUEST_ID_BYTES).hex()
+        request_id = given.decode() if _REQUEST_ID.fullmatch(given) else new_request_id()
         scope.setdefault("state", {})["request_id"] = request_id
         # Routing works on a copy of the scope, but in this very dictionary, where Connexion keeps the claims.
         # Some servers hand the same one to all requests (granian does), so each gets its own: else users are mixed up.

@@ -18,9 +18,10 @@ from typing import Any
 import structlog
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.supervisors import Multiprocess
 
+from factors.errors import HeadTooLarge, MalformedRequest, Refusal
 from server import draining, logs
 from server.settings import Settings
 
@@ -156,7 +157,28 @@ class Protocol(HttpToolsProtocol):
         self._head_bytes += len(data)
         super().data_received(data)
         if self._head_bytes > LARGEST_HEAD and not self.transport.is_closing():
-            self.send_400_response("The head of a request may have 64 KiB.")
+            self._refuse(HeadTooLarge())
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(MalformedRequest())
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer what has not become a request, so that the application does not see it, and hang up."""
+        # Not above, since they import Connexion, which only a process that serves needs.
+        from server import edge, problems
+
+        status, headers, body = problems.render(refusal)
+        request_id = edge.new_request_id()
+        log.info("request.refused", code=refusal.code, status=status, request_id=request_id)
+        headers |= {
+            "X-Content-Type-Options": "nosniff",
+            "X-Request-Id": request_id,
+            "Content-Length": str(len(body)),
+            "Connection": "close",
+        }
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        self.transport.write(STATUS_LINE[status] + head.encode() + b"\r\n" + body)
+        self.transport.close()
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
