@@ -53,8 +53,8 @@ def scale(rounds: int, *, on_postgresql: bool) -> None:
             )
         memory = [machine.own_memory_mib(pid) for pid in machine.family(sites[0].server.process.pid)]
         click.echo(
-            "memory of a parent, a helper of Python's and two workers, where a page that n processes share counts as an "
-            f"nth: {', '.join(f'{mib:.0f}' for mib in memory)} MiB"
+            "memory of a parent, a helper of Python's and two workers, where a page that n processes share counts 1/n: "
+            f"{', '.join(f'{mib:.0f}' for mib in memory)} MiB"
         )
 
 
