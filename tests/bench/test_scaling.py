@@ -47,9 +47,8 @@ def test_an_operations_rows_and_commits_are_counted(postgresql: Postgresql, monk
         "verify, authenticator app": (2, (1, 3, 1)),
         "totp/enable": (1, (3, 0, 0)),
     }
-    for cost in measured.values():
-        assert cost.log or not cost.commits
-        assert cost.log_with_pages >= cost.log
+    # PostgreSQL itself may write a few bytes at any time, so what is read says nothing.
+    assert all(0 < cost.log < cost.log_with_pages for cost in measured.values() if cost.commits)
 
 
 def test_a_statement_has_one_shape_whatever_its_values() -> None:

@@ -344,7 +344,8 @@ def test_a_log_on_a_full_disk_stops_nothing(tmp_path: Path) -> None:
         assert httpx.post(f"http://127.0.0.1:{port}/api/v1/me/mfa/totp/enable").status_code == 401
     finally:
         server.terminate()
-        assert server.wait(STOP_SECONDS) == 0
+        # Python ends with 120 when there is something that it cannot flush.
+        assert server.wait(STOP_SECONDS) in (0, 120)
 
 
 def test_production_prints_no_token_logs_json_and_warns_when_step_up_is_off(
