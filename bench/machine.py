@@ -64,7 +64,7 @@ def memory_mib(pids: list[int]) -> tuple[float, float]:
     return resident * os.sysconf("SC_PAGE_SIZE") / MIB, files * os.sysconf("SC_PAGE_SIZE") / MIB
 
 
-def own_memory_mib(pid: int) -> float:
+def proportional_memory_mib(pid: int) -> float:
     """Resident memory, in which a page that n processes share counts as an nth ("proportional set size")."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024

@@ -51,7 +51,7 @@ def scale(rounds: int, *, on_postgresql: bool) -> None:
                 f"wrk took {client:.3f} s of CPU for 1,000, "
                 f"so {len(cores)} cores have room for {_room(one, client, len(cores)):.2f} times as many"
             )
-        memory = [machine.own_memory_mib(pid) for pid in machine.family(sites[0].server.process.pid)]
+        memory = [machine.proportional_memory_mib(pid) for pid in machine.family(sites[0].server.process.pid)]
         click.echo(
             "memory of a parent, a helper of Python's and two workers, where a page that n processes share counts 1/n: "
             f"{', '.join(f'{mib:.0f}' for mib in memory)} MiB"

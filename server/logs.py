@@ -76,6 +76,14 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
     _route_standard_logging(level, steady, begin, end)
 
 
+def let_go() -> None:
+    """For the end of the process: give up what could not be written. Python would try once more, and exit with 120."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        sys.stderr = io.StringIO()
+
+
 def _route_standard_logging(level: int, stream: TextIO, begin: Sequence[Processor], end: Sequence[Processor]) -> None:
     handler = logging.StreamHandler(stream)
     handler.set_name(HANDLER)

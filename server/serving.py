@@ -90,6 +90,8 @@ def run(listener: socket.socket, workers: int, create: str = APPLICATION) -> Non
         if error.code == STARTUP_FAILURE:
             raise StartFailed from error
         raise
+    finally:
+        logs.let_go()
 
 
 class Supervisor(Multiprocess):

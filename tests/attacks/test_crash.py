@@ -145,7 +145,7 @@ def test_thr_03_five_wrong_codes_a_crash_and_a_restart_leave_the_user_locked(
 def test_thr_03_a_guess_that_a_crash_interrupts_was_counted(crashing: CrashingServer, world: World) -> None:
     """Else a crash, which a guesser may provoke, would be a free guess."""
     guessed = 0
-    chance = random.Random(7)  # noqa: S311
+    chance = random.Random(7)  # noqa: S311 - it decides when the crash comes
     for _ in range(4):
         victim = world.victim().has_totp().has_backup_codes()
         guesses = [victim.verifies(victim.challenge(), f"0000-0000-0000-000{number}") for number in range(4)]

@@ -331,11 +331,13 @@ def test_on_postgresql_it_is_there_however_the_setting_is_written(tmp_path: Path
 
 def test_a_log_on_a_full_disk_stops_nothing(tmp_path: Path) -> None:
     port = free_port()
+    # What a developer may have set would keep Python from gathering lines that it cannot write.
+    settings = {name: value for name, value in environment(tmp_path).items() if name != "PYTHONUNBUFFERED"}
     with open("/dev/full", "w") as full:
         server = subprocess.Popen(
             [*COMMAND, "serve", "--port", str(port)],
             cwd=tmp_path,
-            env=environment(tmp_path),
+            env=settings,
             stdout=subprocess.DEVNULL,
             stderr=full,
         )
@@ -344,8 +346,7 @@ def test_a_log_on_a_full_disk_stops_nothing(tmp_path: Path) -> None:
         assert httpx.post(f"http://127.0.0.1:{port}/api/v1/me/mfa/totp/enable").status_code == 401
     finally:
         server.terminate()
-        # Python ends with 120 when there is something that it cannot flush.
-        assert server.wait(STOP_SECONDS) in (0, 120)
+        assert server.wait(STOP_SECONDS) == 0
 
 
 def test_production_prints_no_token_logs_json_and_warns_when_step_up_is_off(
